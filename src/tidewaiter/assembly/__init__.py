@@ -1,0 +1,1 @@
+"""Recipe and locks to layers to image, without Docker, without root, without running what is installed."""

@@ -1,0 +1,1 @@
+"""What the house remembers: schema, migrations, queries. SQL lives here and nowhere else."""

@@ -1,0 +1,95 @@
+"""Writing files so that a crash, a full disk or a second process never leaves half of one."""
+
+import errno
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tidewaiter.core import limits
+from tidewaiter.core.errors import DeadlineError, StorageError
+
+_REFUSALS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EIO: "the disk reports an error",
+}
+
+
+def storage_error(error: OSError, what: str) -> StorageError:
+    """`StorageError` that says in words why the operating system refused to write `what`."""
+    reason = _REFUSALS.get(error.errno or 0, error.strerror or str(error))
+    return StorageError(
+        f"cannot write {what}: {reason}",
+        next_step="Free space or point TIDEWAITER_HOME to another disk, then run the same command again; "
+        "what was finished is kept.",
+    )
+
+
+def sync_directory(directory: Path) -> None:
+    """Make renames inside `directory` survive a power cut."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Replace `path` with `data`: readers see the old or the new bytes, never a mixture.
+
+    Raises:
+        StorageError: the bytes could not be written; `path` is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise storage_error(error, str(path)) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def exclusive(path: Path, *, seconds: float = limits.LOCK_SECONDS) -> Iterator[None]:
+    """Hold an advisory lock on the file `path` (created when missing); it dies with the process.
+
+    Raises:
+        DeadlineError: another process still held it after `seconds`.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise storage_error(error, str(path)) from error
+    try:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    raise DeadlineError(
+                        f"another tidewaiter process has held {path} for {seconds:.0f} s",
+                        next_step="Wait for it to finish, or stop it, then run the command again.",
+                    ) from error
+                time.sleep(0.05)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,214 @@
+"""`tidewaiter.toml`: what a project says about its image. Every error names file, line and the nearest valid key."""
+
+import difflib
+import re
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from tidewaiter.core import limits
+from tidewaiter.core.errors import ProjectError
+
+FILE_NAME = "tidewaiter.toml"
+
+Purpose = Literal["training", "serving", "notebook", "base"]
+Environment = Literal["research", "staging", "production"]
+
+# distribution-spec, repository name grammar
+_REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
+_PYTHON = re.compile(r"3\.\d{1,2}")
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class ImageSection(_Section, frozen=True):
+    """`[image]`: name in the registry, what it is for, and the policy environment it must satisfy."""
+
+    name: str
+    purpose: Purpose
+    environment: Environment
+    source: str | None = None
+    """URL of the source repository, for `org.opencontainers.image.source`."""
+
+
+class BaseSection(_Section, frozen=True):
+    """`[base]`: a recipe's name, or an image by digest."""
+
+    use: str
+
+
+class PythonSection(_Section, frozen=True):
+    """`[python]`: minor version of the base's interpreter, and the requirements that are locked."""
+
+    version: str
+    requirements: str
+
+
+class AppSection(_Section, frozen=True):
+    """`[app]`: files and folders (relative to the project) that go to `/app`, and what the image runs."""
+
+    include: tuple[str, ...]
+    entrypoint: tuple[str, ...]
+
+
+class ProjectFile(_Section, frozen=True):
+    """The whole of `tidewaiter.toml`."""
+
+    image: ImageSection
+    base: BaseSection
+    python: PythonSection
+    app: AppSection
+
+
+class Project(msgspec.Struct, frozen=True):
+    """A project folder and what its file says."""
+
+    directory: Path
+    file: ProjectFile
+
+    @property
+    def path(self) -> Path:
+        return self.directory / FILE_NAME
+
+    @property
+    def requirements(self) -> Path:
+        return self.directory / self.file.python.requirements
+
+    @property
+    def python_lock(self) -> Path:
+        """`pylock.toml` beside the requirements (PEP 751)."""
+        return self.requirements.parent / "pylock.toml"
+
+    @property
+    def base_lock(self) -> Path:
+        return self.directory / "base.lock"
+
+
+def _line_of(text: str, table: str, key: str | None) -> int:
+    """Line (from 1) of `key` in `[table]`, else of the table's header, else 1."""
+    current, header = "", 1
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        match = re.match(r"\[+\s*([^\]]+?)\s*\]+", stripped)
+        if match:
+            current = match[1].replace('"', "").replace(" ", "")
+            if current == table:
+                header = number
+                if key is None:
+                    return number
+            elif not table and key == current.split(".")[0]:
+                return number
+        elif key is not None and re.match(rf"""["']?{re.escape(key)}["']?\s*(=|\.)""", stripped):
+            if current == table:
+                return number
+        elif key is None and not current and re.match(rf"""["']?{re.escape(table)}["']?\s*(=|\.)""", stripped):
+            return number
+    return header
+
+
+def _known_keys(table: str) -> tuple[str, ...]:
+    sections = {"image": ImageSection, "base": BaseSection, "python": PythonSection, "app": AppSection}
+    section = sections.get(table, ProjectFile)
+    return section.__struct_fields__
+
+
+def _explain(path: Path, text: str, error: msgspec.ValidationError) -> ProjectError:
+    message = str(error)
+    where = re.search(r" - at `\$\.?([^`]*)`", message)
+    location = re.sub(r"\[.*", "", where[1]) if where else ""
+    message = re.sub(r" - at `[^`]*`", "", message)
+    unknown = re.search(r"unknown field `([^`]*)`", message)
+    missing = re.search(r"missing required field `([^`]*)`", message)
+    table, _, key = location.partition(".")
+    if unknown:
+        known = _known_keys(table)
+        near = difflib.get_close_matches(unknown[1], known, 1, 0.0)
+        place = f"[{table}] " if table else ""
+        return ProjectError(
+            f"{path}:{_line_of(text, table, unknown[1])}: unknown key {place}{unknown[1]}",
+            next_step=f"Did you mean {near[0]}? Valid here: {', '.join(known)}.",
+        )
+    if missing:
+        place = f"[{table}] {missing[1]}" if table else f"[{missing[1]}]"
+        return ProjectError(
+            f"{path}:{_line_of(text, table, None) if table else 1}: {place} is missing",
+            next_step=f"Add it; docs/reference/project-file.md shows every key. Valid here: {', '.join(_known_keys(table))}.",
+        )
+    return ProjectError(
+        f"{path}:{_line_of(text, table, key or None)}: [{table}] {key}: {message}",
+        next_step="Write the value as docs/reference/project-file.md shows it.",
+    )
+
+
+def _inside(path: Path, text: str, table: str, key: str, value: str) -> None:
+    parts = Path(value).parts
+    if not value or Path(value).is_absolute() or ".." in parts:
+        raise ProjectError(
+            f"{path}:{_line_of(text, table, key)}: [{table}] {key}: {value!r} is not a path inside the project",
+            next_step="Name a file or folder below the project folder, without `..`.",
+        )
+
+
+def _check_values(path: Path, text: str, content: ProjectFile) -> None:
+    if not _REPOSITORY.fullmatch(content.image.name) or len(content.image.name) > 255:
+        raise ProjectError(
+            f"{path}:{_line_of(text, 'image', 'name')}: [image] name: {content.image.name!r} is not a repository name",
+            next_step="Use lower-case words joined by `/`, `.`, `_` or `-`, for example team/model; no tag.",
+        )
+    if not _PYTHON.fullmatch(content.python.version):
+        raise ProjectError(
+            f"{path}:{_line_of(text, 'python', 'version')}: [python] version: {content.python.version!r} is not a minor version",
+            next_step='Write for example version = "3.11".',
+        )
+    _inside(path, text, "python", "requirements", content.python.requirements)
+    for name in content.app.include:
+        _inside(path, text, "app", "include", name)
+    if not content.app.entrypoint:
+        raise ProjectError(
+            f"{path}:{_line_of(text, 'app', 'entrypoint')}: [app] entrypoint is empty",
+            next_step='Name the program and its arguments, for example ["python", "/app/train.py"].',
+        )
+
+
+def load(directory: Path) -> Project:
+    """The project in `directory`.
+
+    Raises:
+        ProjectError: the file is missing, is not TOML, has an unknown key or a wrong value.
+    """
+    path = directory / FILE_NAME
+    try:
+        with path.open("rb") as file:
+            data = file.read(limits.PROJECT_FILE_BYTES + 1)
+    except FileNotFoundError as error:
+        raise ProjectError(
+            f"{path}: there is no such file",
+            next_step="Name the folder that holds tidewaiter.toml; examples/mnist is one to copy.",
+        ) from error
+    except NotADirectoryError as error:
+        raise ProjectError(f"{directory} is not a folder", next_step="Name the project's folder.") from error
+    if len(data) > limits.PROJECT_FILE_BYTES:
+        raise ProjectError(
+            f"{path}:1: the file is over {limits.PROJECT_FILE_BYTES} bytes",
+            next_step="Keep only settings in it.",
+        )
+    try:
+        text = data.decode()
+        content = tomllib.loads(text)
+    except UnicodeDecodeError as error:
+        raise ProjectError(f"{path}:1: not UTF-8: {error}", next_step="Save the file as UTF-8.") from error
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"line (\d+)", str(error))
+        raise ProjectError(
+            f"{path}:{line[1] if line else 1}: not TOML: {error}", next_step="Mend the syntax at this line."
+        ) from error
+    try:
+        parsed = msgspec.convert(content, ProjectFile)
+    except msgspec.ValidationError as error:
+        raise _explain(path, text, error) from error
+    _check_values(path, text, parsed)
+    return Project(directory=directory.absolute(), file=parsed)

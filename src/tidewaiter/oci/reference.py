@@ -1,0 +1,164 @@
+"""How a user names an image: `store:NAME[:TAG]`, `oci:PATH[:TAG]`, archives, and registries.
+
+Grammar of repository, tag and digest: distribution-spec; host and default tag as skopeo and docker read them.
+"""
+
+import re
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from tidewaiter.core.errors import InputError
+from tidewaiter.oci.digest import Digest
+from tidewaiter.oci.digest import parse as parse_digest
+
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_HOST = re.compile(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
+    r"|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?"
+)
+_NEXT = "Write HOST/REPO:TAG, store:NAME:TAG, oci:PATH:TAG, oci-archive:FILE or docker-archive:FILE."
+
+
+class StoreReference(msgspec.Struct, frozen=True):
+    """An image in the local store; `tag` None means every tag, or the only one."""
+
+    name: str
+    tag: str | None = None
+    digest: Digest | None = None
+
+    def __str__(self) -> str:
+        return _join(self.name, self.tag, self.digest)
+
+
+class LayoutReference(msgspec.Struct, frozen=True):
+    """An image in an OCI layout folder."""
+
+    path: Path
+    tag: str | None = None
+
+    def __str__(self) -> str:
+        return _join(str(self.path), self.tag, None)
+
+
+class ArchiveReference(msgspec.Struct, frozen=True):
+    """An image in a tar file: an OCI layout or what `docker save` writes."""
+
+    path: Path
+    kind: Literal["oci-archive", "docker-archive"]
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+class RegistryReference(msgspec.Struct, frozen=True):
+    """An image in a registry."""
+
+    host: str
+    repository: str
+    tag: str | None = None
+    digest: Digest | None = None
+
+    def __str__(self) -> str:
+        return _join(f"{self.host}/{self.repository}", self.tag, self.digest)
+
+    @property
+    def api_host(self) -> str:
+        """Host that answers the API: Docker Hub's differs from its name."""
+        return "registry-1.docker.io" if self.host == "docker.io" else self.host
+
+    @property
+    def target(self) -> str:
+        """What to ask the manifest endpoint for: the digest, else the tag, else `latest`."""
+        return self.digest or self.tag or "latest"
+
+
+Reference = StoreReference | LayoutReference | ArchiveReference | RegistryReference
+
+
+def _join(name: str, tag: str | None, digest: Digest | None) -> str:
+    return name + (f":{tag}" if tag else "") + (f"@{digest}" if digest else "")
+
+
+def check_repository(name: str) -> str:
+    """`name` when it is a valid repository name; raises `InputError` otherwise."""
+    if len(name) > 255 or not _REPOSITORY.fullmatch(name):
+        raise InputError(f"{name[:260]!r} is not a repository name", next_step=_NEXT)
+    return name
+
+
+def check_tag(tag: str) -> str:
+    """`tag` when it is a valid tag; raises `InputError` otherwise."""
+    if not _TAG.fullmatch(tag):
+        raise InputError(
+            f"{tag[:140]!r} is not a tag", next_step="A tag is up to 128 letters, digits, `_`, `.` and `-`."
+        )
+    return tag
+
+
+def _split(text: str) -> tuple[str, str | None, Digest | None]:
+    name, at, digest_text = text.partition("@")
+    digest = parse_digest(digest_text) if at else None
+    head, colon, tag = name.rpartition(":")
+    if colon and "/" not in tag:
+        return head, check_tag(tag), digest
+    return name, None, digest
+
+
+def _is_host(first: str) -> bool:
+    return "." in first or ":" in first or first == "localhost" or first.startswith("[")
+
+
+def _registry(text: str) -> RegistryReference:
+    name, tag, digest = _split(text)
+    first, slash, rest = name.partition("/")
+    if not slash or not _is_host(first):
+        first, rest = "docker.io", name if slash else f"library/{name}"
+    if first in {"index.docker.io", "registry-1.docker.io"}:
+        first = "docker.io"
+    if not _HOST.fullmatch(first):
+        raise InputError(f"{first[:100]!r} is not a host name", next_step=_NEXT)
+    return RegistryReference(host=first, repository=check_repository(rest), tag=tag, digest=digest)
+
+
+def parse_registry(text: str) -> RegistryReference:
+    """The registry reference in `text`, with or without `docker://`; a bare name means Docker Hub."""
+    return _registry(text.removeprefix("docker://"))
+
+
+def parse_store(text: str) -> StoreReference:
+    """The store reference in `text`, with or without `store:`."""
+    name, tag, digest = _split(text.removeprefix("store:"))
+    return StoreReference(name=check_repository(name), tag=tag, digest=digest)
+
+
+def parse(text: str) -> Reference:
+    """The image that `text` names. A name without transport and host is in the local store.
+
+    Raises:
+        InputError: the text is no reference.
+    """
+    if not text or len(text) > 4096 or any(ord(character) < 32 for character in text):
+        raise InputError(f"{text[:100]!r} is not an image reference", next_step=_NEXT)
+    transport, colon, rest = text.partition(":")
+    if colon and transport == "oci":
+        path, separator, tag = rest.rpartition(":")
+        if separator and "/" not in tag:
+            return LayoutReference(path=Path(path), tag=check_tag(tag))
+        return LayoutReference(path=Path(rest))
+    if colon and transport in {"oci-archive", "docker-archive"}:
+        kind: Literal["oci-archive", "docker-archive"] = (
+            "oci-archive" if transport == "oci-archive" else "docker-archive"
+        )
+        return ArchiveReference(path=Path(rest), kind=kind)
+    if text.startswith("docker://"):
+        return parse_registry(text)
+    if colon and transport == "store":
+        return parse_store(rest)
+    first, slash, _ = text.partition("/")
+    if slash and _is_host(first):
+        return _registry(text)
+    return parse_store(text)

@@ -1,0 +1,1 @@
+"""Keys, DSSE and cosign formats: who says what about a digest."""
