@@ -10,7 +10,7 @@ def now() -> dt.datetime:
 
 def rfc3339(moment: dt.datetime) -> str:
     """Moment as RFC 3339 in UTC with a `Z`, for example `2026-01-31T12:00:00Z`."""
-    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(dt.UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
 
 
 def from_epoch(seconds: int) -> dt.datetime:

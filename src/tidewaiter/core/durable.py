@@ -4,14 +4,16 @@ import errno
 import fcntl
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tidewaiter.core import limits
+from tidewaiter.core import clock, limits
 from tidewaiter.core.errors import DeadlineError, StorageError
 
+_ABANDONED_SECONDS = 24 * 3600
 _REFUSALS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -49,6 +51,9 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, str(path)) from error
+    try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -63,6 +68,22 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what killed processes left in a folder of temporary things: everything not touched for a day."""
+    if not folder.is_dir():
+        return
+    for left in folder.iterdir():
+        try:
+            if clock.now().timestamp() - left.lstat().st_mtime <= _ABANDONED_SECONDS:
+                continue
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink()
+        except FileNotFoundError:
+            continue  # its owner, still alive, has just finished
 
 
 @contextmanager

@@ -136,7 +136,7 @@ def _explain(path: Path, text: str, error: msgspec.ValidationError) -> ProjectEr
         place = f"[{table}] {missing[1]}" if table else f"[{missing[1]}]"
         return ProjectError(
             f"{path}:{_line_of(text, table, None) if table else 1}: {place} is missing",
-            next_step=f"Add it; docs/reference/project-file.md shows every key. Valid here: {', '.join(_known_keys(table))}.",
+            next_step=f"Add it (docs/reference/project-file.md). Valid here: {', '.join(_known_keys(table))}.",
         )
     return ProjectError(
         f"{path}:{_line_of(text, table, key or None)}: [{table}] {key}: {message}",
@@ -161,7 +161,7 @@ def _check_values(path: Path, text: str, content: ProjectFile) -> None:
         )
     if not _PYTHON.fullmatch(content.python.version):
         raise ProjectError(
-            f"{path}:{_line_of(text, 'python', 'version')}: [python] version: {content.python.version!r} is not a minor version",
+            f"{path}:{_line_of(text, 'python', 'version')}: [python] version is {content.python.version!r}",
             next_step='Write for example version = "3.11".',
         )
     _inside(path, text, "python", "requirements", content.python.requirements)

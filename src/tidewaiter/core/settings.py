@@ -25,15 +25,55 @@ class Setting(NamedTuple):
 
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("home", "TIDEWAITER_HOME", "the platform's user data folder", "Folder that holds settings, catalog, store, cache and keys."),
-    Setting("debian_mirror", "TIDEWAITER_DEBIAN_MIRROR", "http://deb.debian.org", "Host (and path prefix) that carries `debian` and `debian-security`."),
-    Setting("debian_snapshot", "TIDEWAITER_DEBIAN_SNAPSHOT", "https://snapshot.debian.org/archive", "Where packages are looked up that the archive has dropped; empty turns it off."),
-    Setting("python_index", "TIDEWAITER_PYTHON_INDEX", "https://pypi.org/simple", "Index that `lock` resolves requirements against."),
-    Setting("osv_mirror", "TIDEWAITER_OSV_MIRROR", "https://osv-vulnerabilities.storage.googleapis.com", "Where `advisories update` fetches OSV bulk exports."),
-    Setting("plain_http", "TIDEWAITER_PLAIN_HTTP", "", "Registries, as HOST[:PORT] separated by commas, that are spoken to without TLS. Never implied."),
-    Setting("threads", "TIDEWAITER_THREADS", "the number of processors", "Threads that build and inspect layers."),
-    Setting("origin", "TIDEWAITER_ORIGIN", "tidewaiter.local", "Name under which verdicts are signed and policies are identified."),
-)  # fmt: skip
+    Setting(
+        "home",
+        "TIDEWAITER_HOME",
+        "the platform's user data folder",
+        "Folder that holds settings, catalog, store, cache and keys.",
+    ),
+    Setting(
+        "debian_mirror",
+        "TIDEWAITER_DEBIAN_MIRROR",
+        "http://deb.debian.org",
+        "Host (and path prefix) that carries `debian` and `debian-security`.",
+    ),
+    Setting(
+        "debian_snapshot",
+        "TIDEWAITER_DEBIAN_SNAPSHOT",
+        "https://snapshot.debian.org/archive",
+        "Where packages are looked up that the archive has dropped; empty turns it off.",
+    ),
+    Setting(
+        "python_index",
+        "TIDEWAITER_PYTHON_INDEX",
+        "https://pypi.org/simple",
+        "Index that `lock` resolves requirements against.",
+    ),
+    Setting(
+        "osv_mirror",
+        "TIDEWAITER_OSV_MIRROR",
+        "https://osv-vulnerabilities.storage.googleapis.com",
+        "Where `advisories update` fetches OSV bulk exports.",
+    ),
+    Setting(
+        "plain_http",
+        "TIDEWAITER_PLAIN_HTTP",
+        "",
+        "Registries, as HOST[:PORT] separated by commas, that are spoken to without TLS. Never implied.",
+    ),
+    Setting(
+        "threads",
+        "TIDEWAITER_THREADS",
+        "the number of processors",
+        "Threads that build and inspect layers.",
+    ),
+    Setting(
+        "origin",
+        "TIDEWAITER_ORIGIN",
+        "tidewaiter.local",
+        "Name under which policies are identified in verdicts.",
+    ),
+)
 
 
 class Home(msgspec.Struct, frozen=True):
@@ -65,6 +105,11 @@ class Home(msgspec.Struct, frozen=True):
     def keys(self) -> Path:
         return self.path / "keys"
 
+    @property
+    def recipes(self) -> Path:
+        """The company's own base recipes; they come before those that ship."""
+        return self.path / "recipes"
+
 
 class Settings(msgspec.Struct, frozen=True):
     """All settings, read once at the start of a command."""
@@ -94,6 +139,10 @@ def _read_file(path: Path) -> dict[str, object]:
             data = file.read(limits.PROJECT_FILE_BYTES + 1)
     except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}", next_step="Point TIDEWAITER_HOME to a folder of your own."
+        ) from error
     if len(data) > limits.PROJECT_FILE_BYTES:
         raise InputError(f"{path} is over {limits.PROJECT_FILE_BYTES} bytes", next_step="Keep only settings in it.")
     try:
@@ -182,3 +231,8 @@ def tool_environment() -> dict[str, str]:
     proxies = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
     names = {*kept, *proxies, *(name.upper() for name in proxies)}
     return {name: value for name, value in os.environ.items() if name in names}
+
+
+def tracing() -> bool:
+    """Whether unexpected errors show their traceback (`TIDEWAITER_TRACE=1`)."""
+    return os.environ.get("TIDEWAITER_TRACE", "") not in {"", "0"}

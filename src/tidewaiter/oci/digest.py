@@ -8,7 +8,7 @@ import msgspec
 
 from tidewaiter.core.errors import InputError
 
-_PATTERN = r"^(?:sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})$"
+_PATTERN = r"^(?:sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})\Z"  # not `$`, which lets a newline follow
 _GRAMMAR = re.compile(_PATTERN)
 
 Digest = NewType("Digest", str)
@@ -20,7 +20,7 @@ WireDigest = Annotated[Digest, msgspec.Meta(pattern=_PATTERN)]
 
 def parse(text: str) -> Digest:
     """The digest written in `text`; raises `InputError` when it is none."""
-    if not _GRAMMAR.match(text) or text.endswith("\n"):
+    if not _GRAMMAR.match(text):
         raise InputError(
             f"{text[:100]!r} is not a digest", next_step="A digest is `sha256:` and 64 lower-case hex digits."
         )

@@ -8,7 +8,6 @@ attributes of every directory, because a directory entry replaces those of the l
 import hashlib
 import io
 import posixpath
-import stat
 import struct
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +18,7 @@ from isal import isal_zlib
 
 from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, IntegrityError, LimitError
+from tidewaiter.oci import tar
 from tidewaiter.oci.digest import Digest
 
 FORMAT_VERSION = 1
@@ -105,6 +105,8 @@ def _header(entry: Entry) -> bytes:
     info.mode, info.uid, info.gid, info.mtime = entry.mode, entry.uid, entry.gid, entry.mtime
     info.size = entry.size if entry.kind == "file" else 0
     info.linkname = entry.target
+    if entry.kind == "symlink":
+        info.mode = 0o777  # what every file system reports; anything else would differ between tools
     plain = entry.path.isascii() and entry.target.isascii()
     if plain:
         try:
@@ -262,30 +264,6 @@ def write_layer(sink: Sink, items: Iterable[tuple[Entry, Opener | bytes | None]]
 # Reading
 
 
-class _Hashed(io.RawIOBase):
-    """Counts and hashes what is read from a stream, under a limit."""
-
-    def __init__(self, source: IO[bytes], limit: int) -> None:
-        self._source = source
-        self._limit = limit
-        self.size = 0
-        self.hash = hashlib.sha256()
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._source.read(_CHUNK if size < 0 else size)
-        self.size += len(data)
-        if self.size > self._limit:
-            raise LimitError(
-                f"the layer unpacks to more than {self._limit} bytes",
-                next_step="Do not use this image: it may be a bomb.",
-            )
-        self.hash.update(data)
-        return data
-
-
 def _inflated(source: IO[bytes]) -> IO[bytes]:
     """The tar stream in `source`: gzip, zstd or plain, told apart by the first bytes."""
     from isal import igzip
@@ -306,116 +284,93 @@ def _inflated(source: IO[bytes]) -> IO[bytes]:
     return buffered
 
 
-class _BoundedInfo(tarfile.TarInfo):
-    """Refuses extended headers that tarfile would otherwise read into memory whole, however long."""
-
-    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
-        extended = (
-            tarfile.XHDTYPE,
-            tarfile.XGLTYPE,
-            tarfile.SOLARIS_XHDTYPE,
-            tarfile.GNUTYPE_LONGNAME,
-            tarfile.GNUTYPE_LONGLINK,
-        )
-        if self.size < 0 or (self.type in extended and self.size > limits.LAYER_HEADER_BYTES):
-            raise LimitError(
-                f"a header in the layer claims {self.size} bytes",
-                next_step="Do not use this image: it may be a bomb.",
-            )
-        return super()._proc_member(tar)  # type: ignore[misc,no-any-return]
-
-
 def normalise(name: str) -> str:
     """Path of a tar member relative to the root: no leading `/` or `./`, no trailing `/`; empty for the root."""
-    return posixpath.normpath("/" + name).lstrip("/")
+    path = name.strip("/")
+    if "//" in path or "./" in path or path.endswith("."):
+        return posixpath.normpath("/" + path).lstrip("/")
+    return path
+
+
+_KINDS: dict[bytes, Kind] = {
+    tar.REGULAR: "file",
+    tar.CONTIGUOUS: "file",
+    tar.DIRECTORY: "directory",
+    tar.SYMLINK: "symlink",
+    tar.HARDLINK: "hardlink",
+}
 
 
 class Reader:
     """Walks a layer once, front to back, bounded in entries, sizes and header lengths.
 
     Iterate to get `(entry, file or None)`; the file is valid until the next step. After the end, `diff_id`
-    and `tar_size` describe the whole tar stream.
+    and `tar_size` describe the whole tar stream. Iteration raises
+
+    - `InputError`: not a tar, damaged, or a path that would leave the image (code `unsafe_path`);
+    - `LimitError`: over a bound of `core.limits`.
     """
 
-    def __init__(self, blob: IO[bytes], *, limit: int = limits.LAYER_BYTES) -> None:
-        self._stream = _Hashed(_inflated(blob), limit)
+    def __init__(self, blob: IO[bytes], *, limit: int = limits.LAYER_BYTES, algorithm: str = "sha256") -> None:
+        self._blob = blob
+        self._limit = limit
+        self._algorithm = algorithm
+        self._stream: tar.Stream | None = None
 
     @property
     def diff_id(self) -> Digest:
         """Digest of the tar stream; complete once iteration has ended."""
-        return Digest("sha256:" + self._stream.hash.hexdigest())
+        if self._stream is None:
+            raise ValueError("the layer has not been read")
+        return self._stream.digest
 
     @property
     def tar_size(self) -> int:
         """Bytes of the tar stream read so far."""
-        return self._stream.size
+        return 0 if self._stream is None else self._stream.size
 
     def __iter__(self) -> Iterator[tuple[Entry, IO[bytes] | None]]:
+        from isal.igzip_lib import IsalError
+        from zstandard import ZstdError
+
         try:
             yield from self._walk()
-        except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
-            raise InputError(
-                f"the layer is not a readable tar: {error}", next_step="Push or save the image again."
-            ) from error
+        except (tar.Malformed, EOFError, IsalError, ZstdError) as error:  # type: ignore[misc]  # isal's stub declares its exception as a value
+            raise tar.unreadable(error) from error
         except OSError as error:
             if error.errno is not None:
                 raise
-            raise InputError(
-                f"the layer is not readable: {error}", next_step="Push or save the image again."
-            ) from error
+            raise tar.unreadable(error) from error  # igzip's word for a damaged stream
 
     def _walk(self) -> Iterator[tuple[Entry, IO[bytes] | None]]:
-        count = 0
-        with tarfile.open(
-            fileobj=self._stream,
-            mode="r|",
-            bufsize=1 << 18,
-            tarinfo=_BoundedInfo,
-            errorlevel=1,
-            encoding="utf-8",
-            errors="surrogateescape",
-        ) as tar:
-            for member in tar:
-                tar.members = []  # type: ignore[attr-defined]  # tarfile remembers every member otherwise: memory grows with the layer
-                count += 1
-                if count > limits.LAYER_ENTRIES:
-                    raise LimitError(
-                        f"the layer has more than {limits.LAYER_ENTRIES} entries",
-                        next_step="Do not use this image: it may be a bomb.",
-                    )
-                entry = self._entry(member)
-                if entry is not None:
-                    yield entry, tar.extractfile(member) if entry.kind == "file" else None
-        while self._stream.read(_CHUNK):
-            pass
+        self._stream = tar.Stream(_inflated(self._blob), self._limit, self._algorithm)
+        for member, content in tar.Walk(self._stream):
+            kind = _KINDS.get(member.type)
+            if kind is not None:  # devices and pipes carry nothing to look at
+                yield self._entry(member, kind), content if kind == "file" else None
 
-    def _entry(self, member: tarfile.TarInfo) -> Entry | None:
-        if member.issparse():
-            raise InputError("the layer holds a sparse file", next_step="Rebuild it without sparse files.")
-        if len(member.name) > limits.PATH_BYTES or len(member.linkname) > limits.PATH_BYTES:
+    def _entry(self, member: tar.Member, kind: Kind) -> Entry:
+        path, target = normalise(member.name), member.linkname
+        names = (member.name, target) if kind == "hardlink" else (member.name,)
+        if any(".." in name and ".." in name.split("/") for name in names):
+            raise InputError(
+                f"the layer holds the path {member.name[:200]!r}, which would leave the image",
+                next_step="Do not use this image: it is broken or hostile.",
+                code="unsafe_path",
+            )
+        if len(path) > limits.PATH_BYTES or len(target) > limits.PATH_BYTES:
             raise LimitError(
                 f"a path in the layer is over {limits.PATH_BYTES} bytes", next_step="Do not use this image."
             )
-        kind: Kind
-        if member.isreg():
-            kind = "file"
-        elif member.isdir():
-            kind = "directory"
-        elif member.issym():
-            kind = "symlink"
-        elif member.islnk():
-            kind = "hardlink"
-        else:
-            return None  # devices and pipes carry nothing to look at
         return Entry(
-            path=normalise(member.name),
+            path=path,
             kind=kind,
-            mode=stat.S_IMODE(member.mode),
+            mode=member.mode & 0o7777,
             uid=member.uid,
             gid=member.gid,
-            mtime=int(member.mtime),
+            mtime=member.mtime,
             size=member.size if kind == "file" else 0,
-            target=normalise(member.linkname) if kind == "hardlink" else member.linkname,
+            target=normalise(target) if kind == "hardlink" else target,
         )
 
 

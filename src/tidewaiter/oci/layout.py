@@ -7,7 +7,6 @@ A blob appears under its digest complete or not at all: it is written beside, ha
 import hashlib
 import os
 import secrets
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +24,6 @@ from tidewaiter.oci.manifest import Descriptor, Index
 REF_NAME = "org.opencontainers.image.ref.name"
 _LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
 _CHUNK = 1 << 20
-_ABANDONED_SECONDS = 24 * 3600
 
 
 def _file_digest(file: BinaryIO, algorithm: str) -> "hashlib._Hash":
@@ -123,13 +121,7 @@ class Layout:
                 durable.write_atomically(self.path / "oci-layout", _LAYOUT_FILE)
             if not (self.path / "index.json").exists():
                 self._write_index([])
-        if self.ingest.is_dir():
-            for left in self.ingest.iterdir():
-                try:
-                    if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
-                        left.unlink()
-                except FileNotFoundError:
-                    continue  # its writer, still alive, has just finished
+        durable.remove_abandoned(self.ingest)
 
     def blob_path(self, digest: Digest) -> Path:
         """Where the blob lies, or would lie."""

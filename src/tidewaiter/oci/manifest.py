@@ -3,7 +3,7 @@
 Documents from outside are decoded under limits; what we write is canonical: sorted keys, no spaces.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -46,7 +46,7 @@ class Descriptor(_Wire, frozen=True):
 
     media_type: str
     digest: WireDigest
-    size: int
+    size: Annotated[int, msgspec.Meta(ge=0)]
     annotations: dict[str, str] | None = None
     artifact_type: str | None = None
     platform: Platform | None = None

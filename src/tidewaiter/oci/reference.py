@@ -154,11 +154,7 @@ def parse(text: str) -> Reference:
             "oci-archive" if transport == "oci-archive" else "docker-archive"
         )
         return ArchiveReference(path=Path(rest), kind=kind)
-    if text.startswith("docker://"):
-        return parse_registry(text)
-    if colon and transport == "store":
-        return parse_store(rest)
     first, slash, _ = text.partition("/")
-    if slash and _is_host(first):
-        return _registry(text)
+    if text.startswith("docker://") or (transport != "store" and slash and _is_host(first)):
+        return parse_registry(text)
     return parse_store(text)

@@ -1,0 +1,408 @@
+"""Reading tar front to back, exactly as the runtimes that unpack images read it.
+
+containerd, Docker, Podman and skopeo use Go's `archive/tar`. Where readers of tar disagree, a hostile layer
+could show one thing to us and another to them, so this one follows Go's rules (numbers, prefixes, PAX and GNU
+records, the end of the archive) and refuses what Go refuses. What Go reads in a way of its own (GNU headers
+with times in the place of the prefix, sparse files, a global header amid records) is refused too.
+"""
+
+import hashlib
+import io
+import re
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import IO, NamedTuple, cast
+
+from tidewaiter.core import limits
+from tidewaiter.core.errors import InputError, LimitError
+from tidewaiter.oci.digest import Digest
+
+BLOCK = 512
+_CHUNK = 1 << 20
+_ZERO = bytes(BLOCK)
+_LARGEST = 2**63 - 1
+_NEXT = "Push or save the image again."
+
+REGULAR, REGULAR_OLD, HARDLINK, SYMLINK, DIRECTORY, CONTIGUOUS = b"0", b"\0", b"1", b"2", b"5", b"7"
+_CHARACTER, _BLOCK_DEVICE, _FIFO = b"3", b"4", b"6"
+_PAX, _PAX_GLOBAL, _LONG_NAME, _LONG_LINK, _SPARSE = b"x", b"g", b"L", b"K", b"S"
+_WITHOUT_CONTENT = frozenset({HARDLINK, SYMLINK, DIRECTORY, _CHARACTER, _BLOCK_DEVICE, _FIFO})
+
+_PAX_LENGTH = re.compile(rb"(\d{1,8}) ")
+_PAX_TIME = re.compile(r"-?[0-9]{1,12}(?:\.[0-9]{0,30})?")
+_PAX_NUMBER = re.compile(r"[0-9]{1,19}")
+
+
+class Malformed(Exception):  # noqa: N818  a signal to `Reader`, which knows where it is and says so
+    """The archive is not what Go would read."""
+
+
+class Member(NamedTuple):
+    """One member as its headers describe it; names as written."""
+
+    name: str
+    type: bytes
+    mode: int
+    uid: int
+    gid: int
+    mtime: int
+    size: int
+    """Bytes of content that follow; 0 for types that have none."""
+    linkname: str
+
+
+class _Hasher:
+    """Hashes blocks in a thread of its own while the next ones are inflated; both let go of Python's lock.
+
+    At most one block waits. A stream of a single block starts no thread.
+    """
+
+    def __init__(self, algorithm: str) -> None:
+        self._algorithm = algorithm
+        self._hash = hashlib.new(algorithm)
+        self._pool: ThreadPoolExecutor | None = None
+        self._busy: Future[None] | None = None
+        self._blocks = 0
+
+    def _wait(self) -> None:
+        if self._busy is not None:
+            self._busy.result()
+            self._busy = None
+
+    def update(self, data: bytes) -> None:
+        self._wait()
+        self._blocks += 1
+        if self._blocks == 1 or not data:
+            self._hash.update(data)
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="layer-hash")
+        self._busy = self._pool.submit(self._hash.update, data)
+
+    def digest(self) -> Digest:
+        self._wait()
+        return Digest(f"{self._algorithm}:{self._hash.hexdigest()}")
+
+
+class Stream:
+    """The bytes of a tar: forward only, counted and hashed, under a limit."""
+
+    def __init__(self, source: IO[bytes], limit: int, algorithm: str) -> None:
+        self._source = source
+        self._limit = limit
+        self._block = b""
+        self._start = 0  # position of the block in the stream
+        self._offset = 0  # position inside the block
+        self._hasher = _Hasher(algorithm)
+
+    @property
+    def size(self) -> int:
+        """Bytes read from the source so far."""
+        return self._start + len(self._block)
+
+    @property
+    def digest(self) -> Digest:
+        """Digest of all bytes read from the source so far."""
+        return self._hasher.digest()
+
+    @property
+    def position(self) -> int:
+        """Bytes handed out so far."""
+        return self._start + self._offset
+
+    def _next_block(self) -> bool:
+        self._start += len(self._block)
+        self._offset = 0
+        self._block = b""
+        data = self._source.read(_CHUNK)
+        if self._start + len(data) > self._limit:
+            raise LimitError(
+                f"the layer unpacks to more than {self._limit} bytes",
+                next_step="Do not use this image: it may be a bomb.",
+            )
+        self._hasher.update(data)
+        self._block = data
+        return bool(data)
+
+    def read(self, size: int) -> bytes:
+        """The next `size` bytes, fewer only at the end."""
+        end = self._offset + size
+        if end <= len(self._block):
+            data = self._block[self._offset : end]
+            self._offset = end
+            return data
+        parts = []
+        while size:
+            part = self._block[self._offset : self._offset + size]
+            self._offset += len(part)
+            size -= len(part)
+            parts.append(part)
+            if size and not self._next_block():
+                break
+        return b"".join(parts)
+
+    def skip_to(self, position: int) -> bool:
+        """Go on to `position`; False when the source ends before it."""
+        while position > self.size:
+            if not self._next_block():
+                return False
+        self._offset = position - self._start
+        return True
+
+    def drain(self) -> None:
+        """Read the source to its end."""
+        while self._next_block():
+            pass
+
+
+class _Content(io.RawIOBase):
+    """Content of the current member; unusable once the walk has gone on."""
+
+    def __init__(self, stream: Stream, size: int) -> None:
+        self._stream = stream
+        self._at = stream.position
+        self._left = size
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        if self._stream.position != self._at:
+            raise ValueError("the walk has gone on; this member's content is gone")
+        wanted = self._left if size < 0 else min(size, self._left)
+        data = self._stream.read(wanted)
+        if len(data) < wanted:
+            raise Malformed("it ends inside a file")
+        self._left -= wanted
+        self._at += wanted
+        return data
+
+    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]  # typeshed's WriteableBuffer has no length
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _string(field: bytes) -> bytes:
+    return field.partition(b"\0")[0]
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _octal(digits: bytes) -> int:
+    try:
+        if digits.isdigit():
+            return int(digits, 8)
+    except ValueError:
+        pass  # an 8 or a 9
+    raise Malformed("a header holds something that is no number")
+
+
+def _number(field: bytes) -> int:
+    """An octal or base-256 number of a header (Go: `parseNumeric`)."""
+    digits = field[:-1]
+    if digits.isdigit() and field[-1] in {0, 32}:  # what everybody writes
+        return _octal(digits)
+    if field[0] & 0x80:
+        negative = field[0] & 0x40
+        value = int.from_bytes(field, "big")
+        bits = 8 * len(field)
+        value = value - (1 << bits) if negative else value & ~(1 << (bits - 1))
+        if abs(value) > _LARGEST:
+            raise Malformed("a header holds a number over 63 bits")
+        return value
+    digits = _string(field.strip(b" \0"))
+    if not digits:
+        return 0
+    return _octal(digits)
+
+
+def _check_sum(block: bytes) -> None:
+    field = block[148:156]
+    stored = _number(field)
+    if stored == sum(block) - sum(field) + 256:
+        return
+    signed = sum(byte - 256 if byte > 127 else byte for byte in block[:148] + block[156:]) + 256
+    if stored != signed:
+        raise Malformed("a header has a wrong checksum")
+
+
+def _prefix(block: bytes) -> bytes:
+    """The part of the name that a ustar header keeps apart; refused where Go may read something else there."""
+    area = block[345:500]
+    if not area[0]:
+        return b""
+    magic = block[257:265]
+    if magic[:6] == b"ustar\0":
+        if block[508:512] == b"tar\0":
+            raise Malformed("a header is of star's own kind")
+        return _string(area)
+    if magic == b"ustar  \0" and not area[0] & 0x80 and not area[:1].isdigit() and area[:1] != b" ":
+        return _string(area)  # archives written by Go before 1.8: a name where GNU has times
+    raise Malformed("a header holds times or garbage in the place of a name's prefix")
+
+
+def _header(block: bytes) -> Member:
+    """The member that one header block describes, before PAX and GNU records are applied."""
+    _check_sum(block)
+    name = _string(block[:100])
+    prefix = _prefix(block)
+    if prefix:
+        name = prefix + b"/" + name
+    return Member(
+        name=_text(name),
+        type=block[156:157],
+        mode=_number(block[100:108]),
+        uid=_number(block[108:116]),
+        gid=_number(block[116:124]),
+        mtime=_number(block[136:148]),
+        size=_number(block[124:136]),
+        linkname=_text(_string(block[157:257])),
+    )
+
+
+def _pax_records(data: bytes) -> dict[str, str]:
+    """Records of a PAX header (Go: `parsePAX`): the last of a key counts."""
+    records: dict[str, str] = {}
+    at = 0
+    while at < len(data):
+        match = _PAX_LENGTH.match(data, at)
+        end = at + int(match[1]) if match else 0
+        if match is None or not match.end() < end <= len(data) or data[end - 1 : end] != b"\n":
+            raise Malformed("a PAX record has a wrong length")
+        key, equals, value = data[match.end() : end - 1].partition(b"=")
+        hides = value if key in {b"path", b"linkpath", b"uname", b"gname"} else key
+        if not key or not equals or b"\0" in hides:
+            raise Malformed("a PAX record is malformed")
+        records[_text(key)] = _text(value)
+        at = end
+    return records
+
+
+def _pax_number(key: str, value: str) -> int:
+    if not _PAX_NUMBER.fullmatch(value) or int(value) > _LARGEST:
+        raise Malformed(f"a PAX record has no number as {key}")
+    return int(value)
+
+
+def _pax_time(key: str, value: str) -> int:
+    if not _PAX_TIME.fullmatch(value):
+        raise Malformed(f"a PAX record has no time as {key}")
+    return int(value.partition(".")[0])
+
+
+def _apply(member: Member, records: dict[str, str]) -> Member:
+    """`member` with its PAX records (Go: `mergePAX`): empty values change nothing."""
+    if any(key.startswith("GNU.sparse.") for key in records):
+        raise Malformed("it holds a sparse file")
+    given = {key: value for key, value in records.items() if value}
+    member = member._replace(
+        name=given.get("path", member.name),
+        linkname=given.get("linkpath", member.linkname),
+    )
+    for key in ("size", "uid", "gid"):
+        if key in given:
+            member = member._replace(**{key: _pax_number(key, given[key])})  # type: ignore[arg-type]  # three fields that are numbers
+    for key in ("mtime", "atime", "ctime"):
+        if key in given:
+            moment = _pax_time(key, given[key])
+            member = member._replace(mtime=moment) if key == "mtime" else member
+    return member
+
+
+class Walk:
+    """Members of the tar in `stream`, in order, with their content."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._records: dict[str, str] | None = None
+        self._long_name = b""
+        self._long_link = b""
+
+    def _block(self) -> bytes | None:
+        """The next header block; None at the end of the archive (two blocks of zeros, or nothing more)."""
+        block = self._stream.read(BLOCK)
+        if not block:
+            return None
+        if len(block) < BLOCK:
+            raise Malformed("it ends inside a header")
+        if block != _ZERO:
+            return block
+        if self._stream.read(BLOCK) not in {_ZERO, b""}:
+            raise Malformed("a block of zeros stands between members")
+        return None
+
+    def _record(self, member: Member) -> None:
+        """Take a header that describes the next member."""
+        if not 0 <= member.size <= limits.LAYER_HEADER_BYTES:
+            raise LimitError(
+                f"a header in the layer claims {member.size} bytes",
+                next_step="Do not use this image: it may be a bomb.",
+            )
+        padded = -(-member.size // BLOCK) * BLOCK
+        data = self._stream.read(padded)
+        if len(data) < padded:
+            raise Malformed("it ends inside a header")
+        data = data[: member.size]
+        if member.type == _PAX:
+            self._records = _pax_records(data)
+        elif member.type == _LONG_NAME:
+            self._long_name = _string(data)
+        elif member.type == _LONG_LINK:
+            self._long_link = _string(data)
+        else:
+            # Go hands a global header out as a member of its own and forgets what it read for the next one.
+            _pax_records(data)
+            if self._pending():
+                raise Malformed("a global header stands between a member and its records")
+
+    def _pending(self) -> bool:
+        return self._records is not None or bool(self._long_name or self._long_link)
+
+    def _finished(self, member: Member) -> Member:
+        """`member` with what the headers before it said."""
+        if self._records is not None:
+            member = _apply(member, self._records)
+        if self._long_name:
+            member = member._replace(name=_text(self._long_name))
+        if self._long_link:
+            member = member._replace(linkname=_text(self._long_link))
+        self._records, self._long_name, self._long_link = None, b"", b""
+        if member.type == REGULAR_OLD:
+            member = member._replace(type=DIRECTORY if member.name.endswith("/") else REGULAR)
+        if member.type == _SPARSE:
+            raise Malformed("it holds a sparse file")
+        if member.type in _WITHOUT_CONTENT:
+            return member._replace(size=0) if member.size else member
+        if member.size < 0:
+            raise Malformed("a file claims a negative size")
+        return member
+
+    def __iter__(self) -> Iterator[tuple[Member, IO[bytes]]]:
+        count = 0
+        while (block := self._block()) is not None:
+            count += 1
+            if count > limits.LAYER_ENTRIES:
+                raise LimitError(
+                    f"the layer has more than {limits.LAYER_ENTRIES} entries",
+                    next_step="Do not use this image: it may be a bomb.",
+                )
+            member = _header(block)
+            if member.type in {_PAX, _PAX_GLOBAL, _LONG_NAME, _LONG_LINK}:
+                self._record(member)
+                continue
+            member = self._finished(member)
+            start = self._stream.position
+            yield member, cast("IO[bytes]", _Content(self._stream, member.size))
+            if not self._stream.skip_to(start + -(-member.size // BLOCK) * BLOCK):
+                raise Malformed("it ends inside a file")
+        if self._pending():
+            raise Malformed("it ends after the records of a member that does not follow")
+        self._stream.drain()
+
+
+def unreadable(error: Exception) -> InputError:
+    """The error that a user sees for a tar that cannot be read."""
+    return InputError(f"the layer is not a readable tar: {error}", next_step=_NEXT)

@@ -1,0 +1,111 @@
+"""Walking a layer of an image while proving that it is the layer the image promised.
+
+1. Open the blob and hash every compressed byte that is read.
+2. Hand out the entries of the tar inside, front to back (`layer.Reader`), hashing the tar stream.
+3. Read both streams to their ends.
+4. Compare size and digest of the blob with the descriptor, and the digest of the tar with the diff ID.
+
+What step 2 hands out counts only when the walk ends without an error.
+"""
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from typing import IO, cast
+
+from tidewaiter.core.errors import InputError, IntegrityError
+from tidewaiter.oci import digest as digests
+from tidewaiter.oci.digest import Digest
+from tidewaiter.oci.image import BlobSource
+from tidewaiter.oci.layer import Entry, Reader
+from tidewaiter.oci.manifest import Descriptor
+
+_CHUNK = 1 << 20
+_NEXT = "Do not use this image: pull or build it again from a source that is trusted."
+
+
+class _Blob(io.RawIOBase):
+    """The compressed bytes on their way in, hashed and counted; never more than `size` are read."""
+
+    def __init__(self, source: IO[bytes], algorithm: str, size: int, advance: Callable[[int], None] | None) -> None:
+        self._source = source
+        self._advance = advance
+        self._left = size + 1  # one more, so that a blob that is too long is noticed
+        self.size = 0
+        self.hash = hashlib.new(algorithm)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]  # typeshed's WriteableBuffer has no length
+        data = self._source.read(min(len(buffer), self._left))
+        self._left -= len(data)
+        self.size += len(data)
+        self.hash.update(data)
+        if self._advance is not None:
+            self._advance(len(data))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class VerifiedLayer:
+    """One layer of an image, walked once.
+
+    Iterate to get `(entry, file or None)` like `layer.Reader`. Iteration raises, at the latest at its end,
+
+    - `IntegrityError`: the blob has another size or digest, or the tar another diff ID, than promised;
+    - `InputError`: the layer cannot be read as a tar at all, though its blob is the one promised;
+    - `LimitError`: the layer is over a bound of `core.limits`;
+    - `NotFoundError`: the source has no such blob.
+    """
+
+    def __init__(
+        self,
+        source: BlobSource,
+        descriptor: Descriptor,
+        diff_id: Digest,
+        *,
+        advance: Callable[[int], None] | None = None,
+    ) -> None:
+        self._source = source
+        self._descriptor = descriptor
+        self._diff_id = diff_id
+        self._advance = advance
+        self.tar_size = 0
+        """Bytes of the tar; complete once iteration has ended."""
+
+    def __iter__(self) -> Iterator[tuple[Entry, IO[bytes] | None]]:
+        digest = self._descriptor.digest
+        with self._source.open(digest) as opened:  # step 1
+            blob = _Blob(opened, digests.algorithm(digest), self._descriptor.size, self._advance)
+            reader = Reader(cast("IO[bytes]", blob), algorithm=digests.algorithm(self._diff_id))
+            try:
+                yield from reader  # step 2
+            except InputError as error:
+                if error.code == InputError.default_code:
+                    # A damaged blob fails in inflate or tar first; say that it is damaged, not that it is malformed.
+                    self._drain(blob)
+                    self._check_blob(blob)
+                raise
+            self._drain(blob)  # step 3
+            self._check_blob(blob)  # step 4
+            self.tar_size = reader.tar_size
+            if reader.diff_id != self._diff_id:
+                raise IntegrityError(
+                    f"layer {digest} unpacks to {reader.diff_id} instead of {self._diff_id}", next_step=_NEXT
+                )
+
+    def _drain(self, blob: _Blob) -> None:
+        rest = bytearray(_CHUNK)
+        while blob.readinto(rest):
+            pass
+
+    def _check_blob(self, blob: _Blob) -> None:
+        actual = f"{blob.hash.name}:{blob.hash.hexdigest()}"
+        if blob.size != self._descriptor.size:
+            excess = "more than" if blob.size > self._descriptor.size else f"{blob.size} instead of"
+            raise IntegrityError(
+                f"layer {self._descriptor.digest} has {excess} {self._descriptor.size} bytes", next_step=_NEXT
+            )
+        if actual != self._descriptor.digest:
+            raise IntegrityError(f"layer {self._descriptor.digest} has bytes with digest {actual}", next_step=_NEXT)
