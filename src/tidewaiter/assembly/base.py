@@ -1,0 +1,228 @@
+"""Building a Debian base: one layer per group of the recipe, and the interpreter that compiles for the image.
+
+Nothing of a package is run but its Python interpreter, started by `bytecode` for `.pyc` files.
+"""
+
+import hashlib
+import os
+import posixpath
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from tidewaiter.assembly import base_lock, bytecode
+from tidewaiter.assembly.base_lock import BaseLock
+from tidewaiter.assembly.bytecode import Interpreter
+from tidewaiter.assembly.debian import pool, tree
+from tidewaiter.assembly.debian.tree import Item
+from tidewaiter.assembly.layer_cache import LayerCache
+from tidewaiter.assembly.part import Part
+from tidewaiter.assembly.recipe import Group, Recipe
+from tidewaiter.core import durable
+from tidewaiter.core.progress import Progress
+from tidewaiter.core.settings import Settings
+from tidewaiter.oci import digest as digests
+from tidewaiter.oci import layer
+from tidewaiter.oci.digest import Digest
+from tidewaiter.oci.layer import Entry, LayerInfo, Sink
+from tidewaiter.transport.client import Client
+
+
+class Base(msgspec.Struct, frozen=True):
+    """A built base: what images stand on."""
+
+    name: str
+    parts: tuple[Part, ...]
+    interpreter: Interpreter
+    environment: tuple[str, ...]
+    """`NAME=value`, for the image's config."""
+    lock_digest: Digest
+
+
+def _digest(value: object) -> str:
+    return digests.hexadecimal(digests.of(msgspec.json.encode(value, order="deterministic")))
+
+
+def interpreter_identity(recipe: Recipe, lock: BaseLock) -> str:
+    """Digest that names the interpreter: the packages that hold it and its standard library.
+
+    Libraries beside it (OpenSSL, time zones) do not change bytecode, so that their updates keep all wheels' layers.
+    """
+    names = {f"python{recipe.python}-minimal", f"libpython{recipe.python}-minimal", f"libpython{recipe.python}-stdlib"}
+    return "sha256:" + _digest([package.sha256 for package in lock.packages if package.name in names])
+
+
+class _Builder:
+    def __init__(self, recipe: Recipe, lock: BaseLock, settings: Settings, client: Client, progress: Progress) -> None:
+        self._recipe = recipe
+        self._lock = lock
+        self._settings = settings
+        self._client = client
+        self._progress = progress
+        self._debs = [package.sha256 for package in lock.packages]
+
+    @contextmanager
+    def _staging(self) -> Iterator[Path]:
+        work = self._settings.home.cache / "work"
+        try:
+            work.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(dir=work))
+        except OSError as error:
+            raise durable.storage_error(error, str(work)) from error
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _items(self, group: Group, staging: Path) -> list[Item]:
+        packages = self._lock.group(group.name)
+        files = pool.obtain(packages, self._lock, self._settings, self._client, self._progress)
+        return tree.group_items(self._recipe, group, zip(packages, files, strict=True), staging)
+
+    # The interpreter
+
+    def interpreter(self) -> Interpreter:
+        """The image's interpreter, unpacked in the cache; a damaged one is unpacked again."""
+        name = _digest([tree.VERSION, self._recipe.digest, self._debs])
+        root = self._settings.home.cache / "rootfs" / name
+        stamp = root.with_name(f"{name}.stamp")
+        with durable.exclusive(root.with_name(f"{name}.lock")):
+            if not _unchanged(root, stamp):
+                if root.exists():
+                    self._progress.note("the unpacked base in the cache is damaged and is unpacked again")
+                self._unpack(root)
+                durable.write_atomically(stamp, _stamp(root).encode())
+        return Interpreter(
+            rootfs=root, version=self._recipe.python, identity=interpreter_identity(self._recipe, self._lock)
+        )
+
+    def _unpack(self, root: Path) -> None:
+        temporary = root.with_name(f".{root.name}.{secrets.token_hex(4)}")
+        try:
+            with self._staging() as staging:
+                items = [item for group in self._recipe.groups for item in self._items(group, staging)]
+                tree.materialise(items, temporary)
+            if root.exists():
+                root.replace(temporary.with_name(temporary.name + ".old"))
+            temporary.replace(root)
+        except OSError as error:
+            raise durable.storage_error(error, str(root)) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(temporary.with_name(temporary.name + ".old"), ignore_errors=True)
+
+    # Layers
+
+    def key(self, group: Group) -> dict[str, object]:
+        """Everything that the bytes of the group's layer depend on."""
+        return {
+            "maker": "debian",
+            "tree": tree.VERSION,
+            "layer": layer.FORMAT_VERSION,
+            "bytecode": bytecode.FORMAT_VERSION,
+            "recipe": self._recipe.digest,
+            "group": group.name,
+            "debs": [package.sha256 for package in self._lock.group(group.name)],
+            "interpreter": interpreter_identity(self._recipe, self._lock),
+        }
+
+    def write(self, group: Group, sink: Sink) -> LayerInfo:
+        """Write the group's layer, its standard library compiled."""
+        with self._staging() as staging:
+            items = self._items(group, staging)
+            items += self._compiled(items)
+            with self._progress.task(f"layer {group.title}", total=len(items)) as task:
+                info = layer.write_layer(sink, ((item.entry, _content(item)) for item in items))
+                task.advance(len(items))
+            return info
+
+    def _compiled(self, items: list[Item]) -> list[Item]:
+        library = f"usr/lib/python{self._recipe.python}/"
+        contents = {item.entry.path: item.content for item in items}
+        sources = []
+        for item in items:
+            path = item.entry.path
+            if path.startswith(library) and path.endswith(".py"):
+                # `sitecustomize.py` is a link into /etc; Python looks for bytecode beside the link.
+                place = posixpath.join("/", posixpath.dirname(path), item.entry.target)
+                real = path if item.entry.kind == "file" else posixpath.normpath(place).lstrip("/")
+                content = contents.get(real)
+                if content is not None:
+                    sources.append((f"/{path}", content))
+        if not sources:
+            return []
+        compiled = bytecode.compile_tree(
+            self.interpreter(),
+            sources,
+            threads=self._settings.threads,
+            progress=self._progress,
+            title="Compiling the standard library",
+        )
+        return [
+            Item(Entry(path=path.lstrip("/"), kind="file", size=len(data)), data)
+            for path, data in sorted(compiled.items())
+        ]
+
+
+def _content(item: Item) -> layer.Opener | bytes | None:
+    if isinstance(item.content, Path):
+        return partial(_open, item.content)
+    return item.content
+
+
+def _open(path: Path) -> IO[bytes]:
+    return path.open("rb")
+
+
+def _stamp(root: Path) -> str:
+    """Digest of path, size, time and inode of everything below `root`."""
+    found = hashlib.sha256()
+    for folder, folders, files in os.walk(root):
+        folders.sort()
+        for name in sorted(files):
+            path = os.path.join(folder, name)  # noqa: PTH118  # thousands of Path objects cost as much as the walk
+            status = os.lstat(path)
+            found.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}\n".encode())
+    return found.hexdigest()
+
+
+def _unchanged(root: Path, stamp: Path) -> bool:
+    try:
+        return root.is_dir() and stamp.read_text() == _stamp(root)
+    except FileNotFoundError:
+        return False
+
+
+def build(
+    recipe: Recipe, lock: BaseLock, *, layers: LayerCache, settings: Settings, client: Client, progress: Progress
+) -> Base:
+    """The base that `lock` names: layers in the store, made only when they are not there.
+
+    Raises:
+        StaleLockError: the lock was made from another recipe, or an older form of it.
+        IntegrityError: a package does not have its locked SHA-256.
+        InputError: a package is damaged or unsafe, or has a maintainer script that is not known.
+        NotFoundError, NetworkError: a package could not be fetched.
+        StorageError: the disk refused; nothing half-written is visible.
+    """
+    base_lock.require_fresh(lock, recipe)
+    builder = _Builder(recipe, lock, settings, client, progress)
+    parts = []
+    for group in recipe.groups:
+        info, reused = layers.obtain(builder.key(group), partial(builder.write, group))
+        contents = tuple(f"{package.name} {package.version}" for package in lock.group(group.name))
+        parts.append(Part(info=info, kind="base", title=group.title, contents=contents, reused=reused))
+    return Base(
+        name=recipe.name,
+        parts=tuple(parts),
+        interpreter=builder.interpreter(),
+        environment=recipe.environment,
+        lock_digest=lock.digest,
+    )

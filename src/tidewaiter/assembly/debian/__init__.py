@@ -1,0 +1,1 @@
+"""Debian packages without dpkg: signed archives, `.deb` files, dependencies, maintainer scripts."""

@@ -1,0 +1,305 @@
+"""A Debian archive: the signed release file of a suite, and the package index that it names.
+
+Trust, in order: (1) the shipped keys sign InRelease; (2) it is the suite that was asked for, and is still valid;
+(3) it names the SHA-256 of the package index; (4) the index names the SHA-256 of every package.
+"""
+
+import datetime as dt
+import email.utils
+import hashlib
+import io
+import lzma
+import re
+import shutil
+import subprocess
+import tempfile
+import tomllib
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+
+import msgspec
+
+from tidewaiter.assembly.debian import control
+from tidewaiter.assembly.recipe import Suite
+from tidewaiter.core import clock, limits
+from tidewaiter.core.errors import (
+    DeadlineError,
+    InputError,
+    IntegrityError,
+    LimitError,
+    MissingToolError,
+    NotFoundError,
+    NotVerifiedError,
+)
+from tidewaiter.core.progress import Progress
+from tidewaiter.core.settings import tool_environment
+from tidewaiter.oci.layer import check_path
+from tidewaiter.sbom.versions import dpkg
+from tidewaiter.transport.client import Client
+
+_HASH_LINE = re.compile(r"([0-9a-f]{64}) +(\d{1,15}) +(\S+)")
+# One clear-signed message and nothing around it, so that what gpgv checked is all there is.
+_CLEAR_SIGNED = re.compile(
+    rb"-----BEGIN PGP SIGNED MESSAGE-----\r?\n(?:(?!-----BEGIN )[^\n]*\n)+"
+    rb"-----BEGIN PGP SIGNATURE-----\r?\n(?:(?!-----)[^\n]*\n)+-----END PGP SIGNATURE-----\s*"
+)
+_MIRROR = "Try again later or name another archive in TIDEWAITER_DEBIAN_MIRROR; nothing of this one was used."
+
+
+class Key(msgspec.Struct, frozen=True):
+    """A key that may sign a suite: its keyring file and the fingerprint of its primary key."""
+
+    name: str
+    keyring: Path
+    fingerprint: str
+
+
+class Release(msgspec.Struct, frozen=True):
+    """A verified release file."""
+
+    suite: Suite
+    date: dt.datetime
+    by_hash: bool
+    indexes: dict[str, tuple[int, str]]
+    """Size in bytes and SHA-256 by path below the suite."""
+
+
+class Package(msgspec.Struct, frozen=True, kw_only=True):
+    """A package of an index."""
+
+    name: str
+    version: str
+    architecture: str
+    suite: Suite
+    path: str
+    """Path in the archive's pool."""
+    size: int
+    sha256: str
+    depends: tuple[tuple[control.Relation, ...], ...]
+    """Depends and Pre-Depends."""
+    provides: tuple[control.Relation, ...]
+    conflicts: tuple[control.Relation, ...]
+    """Conflicts and Breaks."""
+
+
+def keys(names: Sequence[str], folder: Path | None = None) -> tuple[Key, ...]:
+    """The keys of those names, from `keys.toml` in `folder` (default: the keys that ship with the product).
+
+    Raises:
+        InputError: a name is unknown.
+    """
+    place = folder or Path(str(resources.files("tidewaiter.assembly.debian") / "keys"))
+    known = tomllib.loads((place / "keys.toml").read_text())
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"there is no archive key {name!r}",
+                next_step=f"Name one of {', '.join(sorted(known))} in the recipe.",
+                code="bad_recipe",
+            )
+    return tuple(Key(name, place / f"{name}.gpg", known[name]["fingerprint"]) for name in names)
+
+
+def verify(inrelease: bytes, trusted: Sequence[Key], *, source: str) -> bytes:
+    """The text of a clear-signed release file that at least one of `trusted` signed, as gpgv read it.
+
+    Raises:
+        NotVerifiedError: no trusted key signed it, or a signature is bad, expired or revoked.
+        MissingToolError: gpgv is not installed.
+        DeadlineError: gpgv did not end.
+    """
+    if not _CLEAR_SIGNED.fullmatch(inrelease):
+        raise NotVerifiedError(f"{source} is not one clear-signed text", next_step=_MIRROR)
+    program = shutil.which("gpgv")
+    if program is None:
+        raise MissingToolError(
+            "gpgv, which checks the signature of Debian's release files, is not installed",
+            next_step="Install it (Debian: apt install gpgv), then run the command again.",
+        )
+    with tempfile.TemporaryDirectory(prefix="tidewaiter-") as name:
+        folder = Path(name)
+        (folder / "InRelease").write_bytes(inrelease)
+        rings = [f"--keyring={key.keyring.absolute()}" for key in trusted]
+        command = [program, "--status-fd=1", "--weak-digest=SHA1", f"--homedir={folder}", *rings]
+        command += [f"--output={folder / 'text'}", str(folder / "InRelease")]
+        try:
+            # The exit status says nothing here: it is 2 whenever a further signature is by a key we do not carry.
+            result = subprocess.run(
+                command, capture_output=True, check=False, timeout=limits.READ_SECONDS, env=tool_environment()
+            )
+        except subprocess.TimeoutExpired as error:
+            raise DeadlineError(f"gpgv did not end while checking {source}", next_step="Run it again.") from error
+        signers = _signers(result.stdout.decode(errors="replace"))
+        wanted = {key.fingerprint for key in trusted}
+        text = folder / "text"
+        if signers is None or not signers & wanted or not text.is_file():
+            found = result.stderr.decode(errors="replace").strip().splitlines()
+            raise NotVerifiedError(
+                f"{source} is not signed by {' or '.join(key.name for key in trusted)}"
+                + (f": {'; '.join(found)[:500]}" if found else ""),
+                next_step="Do not use this archive. If Debian has changed its keys, update tidewaiter.",
+            )
+        return text.read_bytes()
+
+
+def _signers(status: str) -> set[str] | None:
+    """Primary-key fingerprints of the good signatures in gpgv's status lines; None when any signature is bad."""
+    good: set[str] = set()
+    trusted = False
+    for line in status.splitlines():
+        words = line.removeprefix("[GNUPG:] ").split()
+        keyword = words[0] if words else ""
+        if keyword == "BADSIG":
+            return None
+        if keyword in {"NEWSIG", "EXPSIG", "EXPKEYSIG", "REVKEYSIG", "ERRSIG"}:
+            trusted = False
+        elif keyword == "GOODSIG":
+            trusted = True
+        elif keyword == "VALIDSIG" and trusted:
+            good.add(words[-1])
+    return good
+
+
+def _moment(text: str, source: str) -> dt.datetime:
+    try:
+        return email.utils.parsedate_to_datetime(text).replace(tzinfo=dt.UTC)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{source}: {text[:60]!r} is no date", next_step=_MIRROR) from error
+
+
+def parse_release(text: bytes, suite: Suite, *, source: str) -> Release:
+    """The release file in `text` (already verified).
+
+    Raises:
+        InputError: it is malformed, or of another suite.
+        NotVerifiedError: it is no longer valid.
+    """
+    try:
+        fields = control.paragraph(text.decode(), source=source)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{source} is not UTF-8", next_step=_MIRROR) from error
+    if fields.get("codename") != suite.name:
+        raise InputError(
+            f"{source} is the release file of {fields.get('codename', 'no suite')!r}, not of {suite.name!r}",
+            next_step=_MIRROR,
+        )
+    date = _moment(control.required(fields, "date", source=source), source)
+    until = fields.get("valid-until")
+    if until and _moment(until, source) < clock.now():
+        raise NotVerifiedError(
+            f"{source} was valid until {until}: the mirror is behind, or holds back security updates",
+            next_step=_MIRROR,
+            code="release_expired",
+        )
+    indexes = {
+        match[3]: (int(match[2]), match[1])
+        for match in map(_HASH_LINE.fullmatch, fields.get("sha256", "").split("\n"))
+        if match
+    }
+    return Release(suite, date, fields.get("acquire-by-hash", "no").lower() == "yes", indexes)
+
+
+def fetch_release(suite: Suite, client: Client, mirror: str, *, key_folder: Path | None = None) -> Release:
+    """The verified release file of `suite` from `mirror`.
+
+    Raises:
+        NotVerifiedError, MissingToolError, InputError: as `verify` and `parse_release`.
+        NetworkError: the mirror cannot be read.
+    """
+    url = f"{mirror}/{suite.archive}/dists/{suite.name}/InRelease"
+    data = client.get(url, limit=limits.INRELEASE_BYTES)
+    text = verify(data, keys(suite.keys, key_folder), source=url)
+    return parse_release(text, suite, source=url)
+
+
+def fetch_index(
+    release: Release, architecture: str, client: Client, mirror: str, progress: Progress
+) -> Iterator[bytes]:
+    """Paragraphs of the package index that `release` names for `architecture`, as they stand there.
+
+    Raises:
+        IntegrityError: the index is not the one that was signed.
+        InputError: the release file names none.
+        LimitError: it is larger than accepted.
+    """
+    suite = release.suite
+    path = f"{suite.component}/binary-{architecture}/Packages.xz"
+    if path not in release.indexes:
+        raise InputError(
+            f"the release file of {suite.name} names no {path}",
+            next_step="Check component and architecture in the recipe.",
+        )
+    size, sha256 = release.indexes[path]
+    if size > limits.PACKAGES_BYTES:
+        raise LimitError(f"{path} of {suite.name} has {size} bytes", next_step=_MIRROR)
+    below = f"{mirror}/{suite.archive}/dists/{suite.name}"
+    sink = io.BytesIO()
+    with progress.task(f"Package index of {suite.name}", total=size, unit="bytes") as task:
+        by_hash = f"{below}/{path.rpartition('/')[0]}/by-hash/SHA256/{sha256}"
+        try:
+            client.download(by_hash if release.by_hash else f"{below}/{path}", sink, limit=size, advance=task.advance)
+        except NotFoundError:
+            if not release.by_hash:
+                raise
+            client.download(f"{below}/{path}", sink, limit=size, advance=task.advance)
+    data = sink.getvalue()
+    if len(data) != size or hashlib.sha256(data).hexdigest() != sha256:
+        raise IntegrityError(
+            f"{path} of {suite.name} is not the file that its release file names (SHA-256 {sha256})",
+            next_step=_MIRROR,
+        )
+    return _paragraphs(data, f"{path} of {suite.name}")
+
+
+def _paragraphs(data: bytes, source: str) -> Iterator[bytes]:
+    total = 0
+    rest = b""
+    unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=limits.XZ_MEMORY_BYTES)
+    try:
+        while not unpacker.eof:
+            chunk = unpacker.decompress(data, 1 << 20)
+            data = b""
+            if not chunk and unpacker.needs_input:
+                raise InputError(f"{source} ends in the middle", next_step=_MIRROR)
+            total += len(chunk)
+            if total > limits.PACKAGES_BYTES:
+                raise LimitError(f"{source} unpacks to over {limits.PACKAGES_BYTES} bytes", next_step=_MIRROR)
+            *whole, rest = (rest + chunk).split(b"\n\n")
+            if len(rest) > limits.DEB_CONTROL_BYTES:
+                raise LimitError(f"{source} has an endless paragraph", next_step=_MIRROR)
+            yield from filter(bytes.strip, whole)
+    except lzma.LZMAError as error:
+        raise InputError(f"{source} is not xz: {error}", next_step=_MIRROR) from error
+    if rest.strip():
+        yield rest
+
+
+def package(paragraph: bytes, suite: Suite) -> Package:
+    """The package that a paragraph of an index describes; raises `InputError`."""
+    source = f"the package index of {suite.name}"
+    fields = control.paragraph(paragraph.decode(errors="replace"), source=source)
+    name = control.package_name(fields, source=source)
+    source = f"{name} in {source}"
+    version = control.required(fields, "version", source=source)
+    dpkg.key(version)
+    size = control.required(fields, "size", source=source)
+    sha256 = control.required(fields, "sha256", source=source)
+    if not re.fullmatch(r"\d{1,15}", size) or not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise InputError(f"{source} has no usable size or SHA-256", next_step=_MIRROR)
+
+    def field(key: str) -> tuple[tuple[control.Relation, ...], ...]:
+        return control.relations(fields.get(key, ""), source=source)
+
+    return Package(
+        name=name,
+        version=version,
+        architecture=control.required(fields, "architecture", source=source),
+        suite=suite,
+        path=check_path(control.required(fields, "filename", source=source), source=source),
+        size=int(size),
+        sha256=sha256,
+        depends=field("pre-depends") + field("depends"),
+        provides=tuple(one for group in field("provides") for one in group),
+        conflicts=tuple(one for key in ("conflicts", "breaks") for group in field(key) for one in group),
+    )

@@ -1,0 +1,187 @@
+"""Which commit a project is built from, and whether its inputs are those of the commit."""
+
+import hashlib
+import os
+import re
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from tidewaiter.core import settings
+from tidewaiter.core.errors import DeadlineError, InputError, MissingToolError, ProjectError
+from tidewaiter.core.project import Project
+
+_SECONDS = 60
+_CHUNK = 1 << 20
+_SUBMODULE = "160000"
+# A repository's own configuration must not run programs of its choice.
+_SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.untrackedCache=false")
+# A path of the project file means that path, never a pattern; a commit is the one that its ID hashes.
+_LITERAL = {"GIT_LITERAL_PATHSPECS": "1", "GIT_NO_REPLACE_OBJECTS": "1", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+IGNORED_NAMES = frozenset({".git", "__pycache__", ".DS_Store"})
+"""Names below `include` that never enter an image."""
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Where the inputs come from. `branch` and `remote` are for the record, never for the image's content."""
+
+    commit: str
+    """Full hexadecimal commit ID."""
+    committed: int
+    """Unix time of the commit in seconds."""
+    dirty: bool
+    branch: str
+    remote: str
+    """URL of `origin` without user and password; empty when there is none."""
+
+    @property
+    def tag(self) -> str:
+        """Tag of the image: 12 digits of the commit, and `-dirty` when inputs differ from it."""
+        return self.commit[:12] + ("-dirty" if self.dirty else "")
+
+
+def _git(directory: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", *_SAFE, "-C", str(directory), *arguments],
+            check=True,
+            capture_output=True,
+            timeout=_SECONDS,
+            env={**settings.tool_environment(), **_LITERAL},
+        )
+    except FileNotFoundError as error:
+        raise MissingToolError("git is not installed", next_step="Install git, then run the command again.") from error
+    except subprocess.TimeoutExpired as error:
+        raise DeadlineError(
+            f"git took over {_SECONDS} s in {directory}", next_step="Look for a hanging file system or a huge tree."
+        ) from error
+    return done.stdout.decode(errors="surrogateescape")
+
+
+def _without_credentials(url: str) -> str:
+    # Up to the last `@` before the path: a password may hold one itself.
+    return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/?#]*@", r"\1", url)
+
+
+def _first(directory: Path, *arguments: str) -> str:
+    """First line that git prints, empty when it refuses."""
+    try:
+        return _git(directory, *arguments).strip().partition("\n")[0]
+    except subprocess.CalledProcessError:
+        return ""
+
+
+def _walk(start: Path) -> Iterator[Path]:
+    if not start.is_symlink() and start.is_dir():
+        try:
+            children = sorted(start.iterdir(), key=lambda path: os.fsencode(path.name))
+        except OSError as error:
+            raise InputError(f"{start} cannot be read: {error.strerror}", next_step="Mend its permissions.") from error
+        for child in children:
+            if child.name not in IGNORED_NAMES and child.suffix != ".pyc":
+                yield from _walk(child)
+    else:
+        yield start
+
+
+def included(project: Project) -> Iterator[Path]:
+    """Every file and link below `[app] include`; a name that does not exist is given as it is."""
+    for name in project.file.app.include:
+        yield from _walk(project.directory / name)
+
+
+def _inputs(project: Project) -> list[Path]:
+    """The files that decide what the image contains, besides those of the app."""
+    return [project.path, project.requirements, project.python_lock, project.base_lock]
+
+
+def _tracked(project: Project, names: list[str]) -> dict[str, tuple[str, str]]:
+    """Mode and object ID by path (from the project's folder) of what Git's index holds below `names`."""
+
+    def entries(*options: str) -> list[tuple[str, str, str]]:
+        listed = _git(project.directory, "ls-files", "-z", "--stage", *options, "--", *names)
+        fields = (record.partition("\t")[::2] for record in listed.split("\0") if record)
+        return [(path, about.split(" ")[0], about.split(" ")[1]) for about, path in fields]
+
+    found = entries()
+    if any(mode == _SUBMODULE for _, mode, _ in found):
+        found = entries("--recurse-submodules")
+    return {path: (mode, name) for path, mode, name in found}
+
+
+def _object(path: Path, algorithm: str) -> tuple[str, str]:
+    """Mode and object ID that Git would give the file as it lies there, unfiltered; raises `OSError`."""
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        target = os.fsencode(path.readlink())
+        return "120000", hashlib.new(algorithm, b"blob %d\0%s" % (len(target), target)).hexdigest()
+    found = hashlib.new(algorithm, b"blob %d\0" % status.st_size)
+    with path.open("rb") as content:
+        while data := content.read(_CHUNK):
+            found.update(data)
+    return "100755" if status.st_mode & stat.S_IXUSR else "100644", found.hexdigest()
+
+
+def _differs(project: Project, commit: str) -> bool:
+    """Whether an input is not, to the byte and to the executable bit, what the commit holds.
+
+    `git status` alone would not do: it trusts what it was told to overlook (assumed-unchanged and sparse paths,
+    ignored modes, ignored files of submodules), and takes a file for unchanged that a filter or another line
+    ending made differ, so that one commit would give two images.
+    """
+    names = [str(path.relative_to(project.directory)) for path in _inputs(project)] + list(project.file.app.include)
+    status = _git(project.directory, "status", "--porcelain=v1", "-z", "--ignore-submodules=none", "--", *names)
+    if any(not set(Path(record[3:]).parts) & IGNORED_NAMES for record in status.split("\0") if record):
+        return True
+    here = {path for path in (*_inputs(project), *included(project)) if path.is_symlink() or path.exists()}
+    tracked = {
+        path: held
+        for path, held in _tracked(project, names).items()
+        if not set(Path(path).parts) & IGNORED_NAMES and not any(part.endswith(".pyc") for part in Path(path).parts)
+    }
+    if {str(path.relative_to(project.directory)) for path in here} != set(tracked):
+        return True
+    algorithm = "sha1" if len(commit) == 40 else "sha256"
+    try:
+        return any(_object(path, algorithm) != tracked[str(path.relative_to(project.directory))] for path in here)
+    except OSError:
+        return True  # gone or unreadable meanwhile: it is not what the commit holds
+
+
+def read(project: Project) -> Source:
+    """The commit that `project` is at.
+
+    Raises:
+        ProjectError: the folder is in no Git repository, or the repository has no commit.
+    """
+    directory = project.directory
+    try:
+        _git(directory, "rev-parse", "--show-toplevel")
+    except subprocess.CalledProcessError as error:
+        reason = error.stderr.decode(errors="replace").strip()
+        if "dubious ownership" in reason:
+            raise InputError(
+                f"git does not trust {directory}: it belongs to another user",
+                next_step=f"Run `git config --global --add safe.directory {directory}` if you trust it.",
+            ) from error
+        raise ProjectError(
+            f"{directory} is not in a Git repository, and an image is named after its commit",
+            next_step="Run `git init && git add . && git commit -m 'first'` there, then build again.",
+        ) from error
+    head = _first(directory, "log", "-1", "--format=%H %ct", "HEAD")
+    commit, _, committed = head.partition(" ")
+    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit):
+        raise ProjectError(
+            f"the Git repository of {directory} has no commit yet",
+            next_step="Commit the project, then build again.",
+        )
+    return Source(
+        commit=commit,
+        committed=int(committed),
+        dirty=_differs(project, commit),
+        branch=_first(directory, "symbolic-ref", "--short", "-q", "HEAD"),
+        remote=_without_credentials(_first(directory, "config", "--get", "remote.origin.url")),
+    )

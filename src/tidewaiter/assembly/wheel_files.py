@@ -1,0 +1,99 @@
+"""Which files each wheel brings, remembered beside its layer, and whether two wheels fight over a path."""
+
+import csv
+import io
+import posixpath
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+from packaging.utils import canonicalize_name
+
+from tidewaiter.assembly import wheel as wheels
+from tidewaiter.assembly.python_lock import LockedWheel
+from tidewaiter.assembly.wheel import Wheel, site_packages
+from tidewaiter.assembly.wheel_archive import distribution
+from tidewaiter.core import durable, limits
+from tidewaiter.core.errors import InputError
+from tidewaiter.oci.layer import LayerInfo, Reader
+from tidewaiter.oci.layout import Layout
+
+_CHOOSE = "Leave one of the two packages out, or pin releases that do not share the path."
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """The files of one wheel by path relative to the root, with their hashes as RECORD writes them."""
+
+    wheel: str
+    """Name and version."""
+    files: dict[str, str]
+
+
+class WheelFiles:
+    """Listings of wheels, kept as files in `directory`; one that is lost is read from the layer in `store` again."""
+
+    def __init__(self, directory: Path, python: str, store: Layout) -> None:
+        self._directory = directory
+        self._python = python
+        self._store = store
+
+    def _path(self, wheel: LockedWheel) -> Path:
+        return self._directory / f"{wheel.sha256}-{self._python}-{wheels.FORMAT_VERSION}.json"
+
+    def remember(self, wheel: Wheel) -> Listing:
+        """The listing of an opened wheel, kept for later builds."""
+        listing = Listing(str(wheel.locked), {path: file.record_hash for path, file in wheel.files.items()})
+        durable.write_atomically(self._path(wheel.locked), msgspec.json.encode(listing))
+        return listing
+
+    def of(self, group: Sequence[LockedWheel], layer: LayerInfo) -> list[Listing]:
+        """The listings of the wheels in a finished layer."""
+        found: list[Listing] = []
+        for one in group:
+            try:
+                found.append(msgspec.json.decode(self._path(one).read_bytes(), type=Listing))
+            except (FileNotFoundError, msgspec.DecodeError):
+                return self._from_layer(group, layer)
+        return found
+
+    def _from_layer(self, group: Sequence[LockedWheel], layer: LayerInfo) -> list[Listing]:
+        by_name = {one.name: one for one in group}
+        found: list[Listing] = []
+        site = site_packages(self._python)
+        with self._store.open(layer.digest) as blob:
+            for entry, content in Reader(blob):
+                folder, name = posixpath.split(entry.path)
+                if name != "RECORD" or not folder.endswith(".dist-info") or content is None:
+                    continue
+                rows = csv.reader(io.StringIO(content.read(limits.WHEEL_METADATA_BYTES).decode(), newline=""))
+                files = {posixpath.normpath(f"{site}/{row[0]}"): row[1] for row in rows if row[1]}
+                one = by_name[canonicalize_name(distribution(posixpath.basename(folder)))]
+                listing = Listing(str(one), files)
+                durable.write_atomically(self._path(one), msgspec.json.encode(listing))
+                found.append(listing)
+        return found
+
+
+def require_disjoint(listings: Iterable[Listing]) -> None:
+    """Raise `InputError` when wheels write different bytes to one path, or one a file where another has a folder."""
+    files: dict[str, tuple[str, str]] = {}
+    folders: dict[str, str] = {}
+    for listing in listings:
+        for path, recorded in listing.files.items():
+            other, before = files.setdefault(path, (listing.wheel, recorded))
+            if before != recorded:
+                raise InputError(
+                    f"{other} and {listing.wheel} both install /{path}, with different content",
+                    next_step=_CHOOSE,
+                    code="conflicting_wheels",
+                )
+            folder = posixpath.dirname(path)
+            while folder and folder not in folders:
+                folders[folder] = listing.wheel
+                folder = posixpath.dirname(folder)
+    for path in sorted(files.keys() & folders.keys()):
+        raise InputError(
+            f"/{path} is a file of {files[path][0]} and a folder of {folders[path]}",
+            next_step=_CHOOSE,
+            code="conflicting_wheels",
+        )

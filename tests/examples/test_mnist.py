@@ -1,0 +1,148 @@
+"""The example image, built from the real TensorFlow wheels, and put to work."""
+
+import fcntl
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from servers import StartRegistry, Tool
+from tidewaiter.assembly import base_lock, python_lock
+from tidewaiter.core import project as projects
+from workplace import CACHE, EXAMPLE, Done, run
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    """A home kept on this machine, so that wheels are fetched and layers made once."""
+    folder = CACHE / "example-1"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "example.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "keys").exists():
+            assert run(folder, "key", "generate").code == 0
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def cleared(home: Path) -> Done:
+    """The example, taken the whole way."""
+    done = run(home, "ci", EXAMPLE, "--format", "json", seconds=900)
+    assert done.code == 0, done.err
+    return done
+
+
+def test_training_runs_and_the_loss_falls(home: Path, cleared: Done) -> None:
+    """In the sandbox (user 65532, read-only root, no network) the training ends with a falling loss."""
+    done = run(home, "exec", cleared.json["reference"])
+    assert done.code == 0, done.err
+    result = json.loads(done.out.splitlines()[-1])
+    assert result["losses"][-1] < 0.8 * result["losses"][0]
+    assert result["validation_accuracy"] > 0.5
+
+
+def test_sandbox_is_what_it_says(home: Path, cleared: Done) -> None:
+    """The process is 65532, cannot write to its root, sees no network but loopback, and there is no shell."""
+    script = (
+        "import os, socket, json, shutil\n"
+        "try:\n open('/app/x', 'w'); written = True\n"
+        "except OSError: written = False\n"
+        "print(json.dumps([os.getuid(), os.getgid(), written, [n for _, n in socket.if_nameindex()],"
+        " [shutil.which(n) for n in ('sh', 'bash', 'dpkg', 'apt', 'perl')], sorted(os.environ)]))"
+    )
+    done = run(home, "exec", cleared.json["reference"], "--", "python", "-c", script)
+    assert done.code == 0, done.err
+    uid, gid, written, interfaces, found, variables = json.loads(done.out)
+    assert (uid, gid, written) == (65532, 65532, False)
+    assert set(interfaces) <= {"lo"}
+    assert found == [None] * 5
+    assert "COSIGN_PASSWORD" not in variables
+
+
+def test_bytecode_is_used(home: Path, cleared: Done) -> None:
+    """Importing from the image compiles nothing: the interpreter takes the shipped unchecked-hash bytecode."""
+    script = "import keras._tf_keras, numpy, json; print(numpy.__cached__)"
+    done = run(home, "exec", cleared.json["reference"], "--", "python", "-v", "-c", script)
+    assert done.code == 0, done.err[-2000:]
+    assert "could not create" not in done.err
+    compiled = re.findall(r"# code object from '([^']*\.py)'", done.err)
+    assert compiled == []
+    assert len(re.findall(r"# code object from '[^']*\.pyc'", done.err)) > 500
+
+
+def test_another_home_gives_the_same_digest(tmp_path: Path, home: Path, cleared: Done) -> None:
+    """A clean home that has only the downloads builds all layers anew and gets the same digest."""
+    for name in ("debs", "wheels"):
+        shutil.copytree(home / "cache" / name, tmp_path / "cache" / name, copy_function=_link)
+    other = run(tmp_path, "build", EXAMPLE, "--format", "json", seconds=600)
+    assert other.code == 0, other.err
+    assert other.json["reused_layers"] == 0
+    assert other.json["digest"] == cleared.json["digest"]
+
+
+def _link(source: str, target: str) -> None:
+    Path(target).hardlink_to(source)
+
+
+def test_inspection_finds_every_locked_package(home: Path, cleared: Done) -> None:
+    """Every locked deb and wheel is found, with its version; licences of nearly all are known."""
+    done = run(home, "inspect", cleared.json["reference"], "--format", "json")
+    found = {(item["kind"], item["name"], item["version"]) for item in done.json["components"]}
+    project = projects.load(EXAMPLE)
+    debs = {("deb", package.name, package.version) for package in base_lock.read(project.base_lock).packages}
+    wheels = {(wheel.name, wheel.version) for wheel in python_lock.read(project).wheels}
+    assert debs <= found
+    assert wheels <= {(name.lower().replace("_", "-"), version) for kind, name, version in found if kind == "python"}
+    unlicensed = [item["name"] for item in done.json["components"] if not item.get("licenses")]
+    assert len(unlicensed) <= 3, unlicensed
+    assert done.json["runs_as_root"] is False
+    assert done.json["programs"] == []
+
+
+def test_skopeo_copies_the_store(tmp_path: Path, home: Path, cleared: Done, tool: Tool) -> None:
+    """skopeo takes the image out of the store by its tag, and its digest does not change."""
+    source = f"oci:{home / 'store'}:{cleared.json['reference']}"
+    subprocess.run([tool("skopeo"), "copy", "--quiet", source, f"dir:{tmp_path / 'out'}"], check=True)
+    inspected = subprocess.check_output([tool("skopeo"), "inspect", source])
+    assert json.loads(inspected)["Digest"] == cleared.json["digest"]
+
+
+@pytest.mark.interop
+def test_cosign_verifies_what_was_pushed(
+    home: Path, cleared: Done, tool: Tool, start_docker_registry: StartRegistry
+) -> None:
+    """After `push` to docker-registry, real cosign verifies our signature, and `verify` does so from the registry."""
+    with start_docker_registry("") as host:
+        extra = {"TIDEWAITER_PLAIN_HTTP": host}
+        pushed = run(home, "push", cleared.json["reference"], f"{host}/vision/mnist", "--format", "json", extra=extra)
+        assert pushed.code == 0, pushed.err
+        again = run(home, "push", cleared.json["reference"], f"{host}/vision/mnist", "--format", "json", extra=extra)
+        assert again.json["sent_bytes"] == 0
+        assert again.json["skipped_bytes"] == pushed.json["sent_bytes"] + pushed.json["skipped_bytes"]
+        image = f"{host}/vision/mnist@{cleared.json['digest']}"
+        done = subprocess.run(
+            [
+                tool("cosign"),
+                "verify",
+                f"--key={home / 'keys/tidewaiter.pub'}",
+                "--insecure-ignore-tlog=true",
+                "--allow-insecure-registry",
+                "--new-bundle-format=false",
+                image,
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert cleared.json["digest"] in done.stdout
+        ours = run(home, "verify", image, "--format", "json", extra=extra)
+        assert ours.json["verified"] is True
+        unsigned = run(home, "verify", f"{host}/vision/absent:x", extra=extra)
+        assert unsigned.code == 2
