@@ -64,6 +64,8 @@ class ImageFacts(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     """Compressed bytes of all layers."""
     unpacked_size: int
+    unread: tuple[str, ...] = ()
+    """`PATH: reason` of metadata that could not be read whole: components may be missing from these facts."""
 
     @property
     def component_set(self) -> Digest:

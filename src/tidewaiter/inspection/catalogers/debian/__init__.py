@@ -1,0 +1,1 @@
+"""Debian packages: what dpkg recorded as installed, and their machine-readable copyright files."""

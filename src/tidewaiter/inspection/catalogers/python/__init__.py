@@ -1,0 +1,1 @@
+"""Python distributions: metadata that installers leave beside the code."""

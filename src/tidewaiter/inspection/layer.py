@@ -1,0 +1,100 @@
+"""One pass over one layer: proven to be the promised bytes, and every cataloger fed on the way."""
+
+from collections.abc import Callable
+from typing import IO
+
+from tidewaiter.inspection.catalogers import Cataloger, bounded, programs, system
+from tidewaiter.inspection.catalogers.debian import copyright as debian_copyright
+from tidewaiter.inspection.catalogers.debian import status
+from tidewaiter.inspection.catalogers.python import metadata
+from tidewaiter.inspection.layer_facts import SYMLINK, Collector, LayerFacts
+from tidewaiter.inspection.paths import readable
+from tidewaiter.oci.digest import Digest
+from tidewaiter.oci.image import BlobSource
+from tidewaiter.oci.layer import OPAQUE_WHITEOUT, WHITEOUT_PREFIX, Entry
+from tidewaiter.oci.manifest import Descriptor
+from tidewaiter.oci.verified import VerifiedLayer
+
+CATALOGERS: tuple[Cataloger, ...] = (
+    status.CATALOGER,
+    debian_copyright.CATALOGER,
+    metadata.CATALOGER,
+    system.OS_RELEASE,
+    system.USERS,
+)
+
+
+def _whiteout(path: str, collector: Collector) -> bool:
+    """Record a whiteout; False when the entry is none."""
+    folder, _, name = path.rpartition("/")
+    if not name.startswith(WHITEOUT_PREFIX):
+        return False
+    collector.keep(path)
+    if name == OPAQUE_WHITEOUT:
+        collector.opaque.add(folder)
+    elif not name.startswith(WHITEOUT_PREFIX * 2):  # `.wh..wh.` names are aufs' own bookkeeping
+        hidden = name.removeprefix(WHITEOUT_PREFIX)
+        collector.whiteouts.add(f"{folder}/{hidden}" if folder else hidden)
+    return True
+
+
+def _catalog(path: str, entry: Entry, file: IO[bytes] | None, collector: Collector) -> bool:
+    """Feed the catalogers that want `path`; False when none does."""
+    wanted = False
+    for cataloger in CATALOGERS:
+        if not cataloger.wants(path):
+            continue
+        wanted = True
+        if file is not None:
+            cataloger.read(path, bounded(path, entry, file, cataloger.limit, collector), collector)
+        elif entry.kind == "hardlink":
+            copied = collector.copy(readable(entry.target), path)
+            if not copied and cataloger.names_packages:
+                collector.note(path, "it is a hard link to a file that was not read")
+        elif cataloger.names_packages:
+            collector.note(path, SYMLINK)
+    return wanted
+
+
+def _take(entry: Entry, file: IO[bytes] | None, collector: Collector, said: set[str]) -> None:
+    """Record one entry; `said` holds the paths about which an earlier entry has said something."""
+    path = readable(entry.path)
+    if not path or _whiteout(path, collector):
+        return
+    directory = entry.kind == "directory"
+    collector.paths.add(path, directory=directory)
+    if path in said:
+        collector.forget(path)
+    if directory:
+        return
+    if entry.kind == "symlink":
+        target = readable(entry.target)
+        collector.keep(path, target)
+        collector.links[path] = target
+    elif entry.kind == "file":
+        collector.files += 1
+        collector.file_bytes += entry.size
+    program = programs.kind_of(path)
+    if program is not None and programs.runnable(entry):
+        collector.add_program(path, program, entry)
+    if _catalog(path, entry, file, collector) or program is not None or entry.kind == "symlink":
+        said.add(path)
+
+
+def read(
+    source: BlobSource, descriptor: Descriptor, diff_id: Digest, *, advance: Callable[[int], None] | None = None
+) -> LayerFacts:
+    """Facts of the layer; `advance` is told compressed bytes.
+
+    Raises:
+        IntegrityError: the bytes are not those of the descriptor, or not those of the diff ID.
+        InputError: the layer is not a tar, or holds a path that would leave the image.
+        LimitError: it is over a bound of `core.limits`.
+        NotFoundError: the source has no such blob.
+    """
+    layer = VerifiedLayer(source, descriptor, diff_id, advance=advance)
+    collector = Collector()
+    said: set[str] = set()
+    for entry, file in layer:
+        _take(entry, file, collector, said)
+    return collector.facts(diff_id, layer.tar_size)

@@ -1,0 +1,188 @@
+"""What one layer says, whatever lies below or above it: a value that depends on its bytes only."""
+
+from typing import Literal
+
+import msgspec
+
+from tidewaiter.core import limits
+from tidewaiter.core.errors import LimitError
+from tidewaiter.inspection.facts import ProgramKind
+from tidewaiter.inspection.paths import PathSet
+from tidewaiter.oci.digest import Digest
+from tidewaiter.oci.layer import Entry
+
+FORMAT_VERSION = 1
+"""Raise it when a cataloger finds something else, or something more, in the same layer."""
+
+
+SYMLINK = "it is a symlink to a file that names no package"
+"""Reason that a merged view takes back when the link leads to metadata that was read elsewhere."""
+
+
+class FoundPackage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A package as its own metadata describes it; distribution and relations are known only in an image."""
+
+    kind: Literal["deb", "python"]
+    name: str
+    version: str
+    location: str
+    architecture: str = ""
+    source_name: str = ""
+    source_version: str = ""
+    licenses: tuple[str, ...] = ()
+    supplier: str = ""
+    description: str = ""
+    depends: tuple[str, ...] = ()
+    """Debian: names, alternatives apart; Python: `Requires-Dist` as written."""
+    provides: tuple[str, ...] = ()
+
+
+class FoundProgram(msgspec.Struct, frozen=True):
+    """A program by its path; `link` when the path is a symlink, which counts only if it leads to something."""
+
+    path: str
+    kind: ProgramKind
+    link: bool = False
+
+
+class OsRelease(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The fields of `os-release` that matter."""
+
+    id: str = ""
+    version_id: str = ""
+    version: str = ""
+    name: str = ""
+    """`PRETTY_NAME`, else `NAME`."""
+
+
+class Unread(msgspec.Struct, frozen=True, order=True):
+    """Metadata that could not be read whole, so that something may be missing from the facts."""
+
+    path: str
+    reason: str
+
+
+class LayerFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Facts of one layer. Paths are `paths.readable`, relative to the root."""
+
+    diff_id: Digest
+    unpacked_size: int
+    """Bytes of the tar."""
+    files: int
+    """Regular files."""
+    file_bytes: int
+    paths: bytes
+    """`PathSet.pack` of everything in the layer but whiteouts."""
+    whiteouts: tuple[str, ...] = ()
+    """Paths of lower layers that this one deletes."""
+    opaque: tuple[str, ...] = ()
+    """Directories of which this layer hides all lower content; the root is empty."""
+    links: dict[str, str] = {}
+    """Symlinks with their targets as written."""
+    packages: tuple[FoundPackage, ...] = ()
+    copyrights: dict[str, tuple[str, ...]] = {}
+    """Licences by path of a Debian copyright file."""
+    programs: tuple[FoundProgram, ...] = ()
+    os_releases: dict[str, OsRelease] = {}
+    users: dict[str, dict[str, int]] = {}
+    """By path of a passwd file: the lowest uid of each name."""
+    unread: tuple[Unread, ...] = ()
+
+
+class Collector:
+    """Gathers a layer's facts during the walk, with a bound on what is kept in memory.
+
+    Within a layer the last entry of a path wins, as it does when a runtime unpacks it.
+    """
+
+    def __init__(self) -> None:
+        self.paths = PathSet()
+        self.files = 0
+        self.file_bytes = 0
+        self.whiteouts: set[str] = set()
+        self.opaque: set[str] = set()
+        self.links: dict[str, str] = {}
+        self.packages: dict[str, tuple[FoundPackage, ...]] = {}
+        self.copyrights: dict[str, tuple[str, ...]] = {}
+        self.programs: dict[str, FoundProgram] = {}
+        self.os_releases: dict[str, OsRelease] = {}
+        self.users: dict[str, dict[str, int]] = {}
+        self.unread: set[Unread] = set()
+        self._kept = 0
+
+    def keep(self, *texts: str) -> None:
+        """Account for texts that are kept; raises `LimitError` over `limits.LAYER_FACTS_BYTES`."""
+        self._kept += sum(map(len, texts)) + 64
+        if self._kept > limits.LAYER_FACTS_BYTES:
+            raise LimitError(
+                f"the layer holds more links, whiteouts and metadata than fit in {limits.LAYER_FACTS_BYTES} bytes",
+                next_step="Do not use this image: it may be a bomb.",
+            )
+
+    def forget(self, path: str) -> None:
+        """Drop what an earlier entry of the same layer said about `path`."""
+        self.links.pop(path, None)
+        self.packages.pop(path, None)
+        self.copyrights.pop(path, None)
+        self.programs.pop(path, None)
+        self.os_releases.pop(path, None)
+        self.users.pop(path, None)
+
+    def copy(self, source: str, path: str) -> bool:
+        """Say of `path`, a hard link, what was said of `source`; False when nothing was."""
+        if source in self.packages:
+            self.add_packages(
+                path, tuple(msgspec.structs.replace(package, location=path) for package in self.packages[source])
+            )
+        elif source in self.copyrights:
+            self.copyrights[path] = self.copyrights[source]
+        elif source in self.os_releases:
+            self.os_releases[path] = self.os_releases[source]
+        elif source in self.users:
+            self.users[path] = self.users[source]
+        else:
+            return False
+        return True
+
+    def add_packages(self, path: str, packages: tuple[FoundPackage, ...]) -> None:
+        """Record the packages that the metadata file `path` names.
+
+        Raises:
+            LimitError: the layer names more than `limits.COMPONENTS`.
+        """
+        self.packages[path] = packages
+        for package in packages:
+            self.keep(package.name, package.version, package.description, *package.depends, *package.licenses)
+        if len(packages) > limits.COMPONENTS or len(self.packages) > limits.COMPONENTS:
+            raise LimitError(
+                f"the layer names more than {limits.COMPONENTS} packages", next_step="Do not use this image."
+            )
+
+    def add_program(self, path: str, kind: ProgramKind, entry: Entry) -> None:
+        """Record a program."""
+        self.keep(path)
+        self.programs[path] = FoundProgram(path, kind, link=entry.kind == "symlink")
+
+    def note(self, path: str, reason: str) -> None:
+        """Record that something could not be read whole."""
+        self.keep(path, reason)
+        self.unread.add(Unread(path, reason))
+
+    def facts(self, diff_id: Digest, unpacked_size: int) -> LayerFacts:
+        """The finished value; the same layer always gives the same."""
+        return LayerFacts(
+            diff_id=diff_id,
+            unpacked_size=unpacked_size,
+            files=self.files,
+            file_bytes=self.file_bytes,
+            paths=self.paths.pack(),
+            whiteouts=tuple(sorted(self.whiteouts)),
+            opaque=tuple(sorted(self.opaque)),
+            links=dict(sorted(self.links.items())),
+            packages=tuple(package for _, found in sorted(self.packages.items()) for package in found),
+            copyrights=dict(sorted(self.copyrights.items())),
+            programs=tuple(program for _, program in sorted(self.programs.items())),
+            os_releases=dict(sorted(self.os_releases.items())),
+            users=dict(sorted(self.users.items())),
+            unread=tuple(sorted(self.unread)),
+        )

@@ -1,0 +1,72 @@
+"""Paths of a layer, small enough to keep for every layer that was ever seen.
+
+Overlaying layers asks only "does this layer have that path, and is it a directory?". So a layer's paths are
+kept as one sorted array of 64-bit numbers, 8 bytes each: 63 bits of BLAKE2b of the path, and one that is set
+for a directory.
+"""
+
+import sys
+from array import array
+from bisect import bisect_left
+from hashlib import blake2b
+from typing import Literal
+
+
+def readable(path: str) -> str:
+    """`path` so that it can be stored as UTF-8 and printed; different paths stay different.
+
+    Bytes that are not UTF-8, control characters and backslashes become escapes.
+    """
+    if path.isprintable() and "\\" not in path:
+        return path
+    escaped = path.replace("\\", "\\\\")
+    decoded = escaped.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in decoded
+    )
+
+
+def number(path: str) -> int:
+    """The even number that stands for `path` (a `readable` one)."""
+    return int.from_bytes(blake2b(path.encode(), digest_size=8).digest(), "little") & ~1
+
+
+def ancestors(path: str) -> list[str]:
+    """Directories above `path`, nearest last: `a`, `a/b` for `a/b/c`."""
+    parts = path.split("/")[:-1]
+    return ["/".join(parts[: end + 1]) for end in range(len(parts))]
+
+
+class PathSet:
+    """Paths with one bit each: directory or not. Filled by `add`, then read."""
+
+    def __init__(self, packed: bytes = b"") -> None:
+        self._numbers = array("Q")
+        self._numbers.frombytes(packed)
+        if sys.byteorder == "big":
+            self._numbers.byteswap()
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def add(self, path: str, *, directory: bool) -> None:
+        """Take a path; `pack` before asking for it."""
+        self._numbers.append(number(path) | directory)
+
+    def pack(self) -> bytes:
+        """All paths, sorted, as little-endian bytes for the constructor."""
+        self._numbers = array("Q", sorted(set(self._numbers)))
+        packed = array("Q", self._numbers)
+        if sys.byteorder == "big":
+            packed.byteswap()
+        return packed.tobytes()
+
+    def kind(self, path_number: int) -> Literal["file", "directory"] | None:
+        """What the path with this `number` is; `file` means anything but a directory, and wins over it."""
+        place = bisect_left(self._numbers, path_number)
+        if place == len(self._numbers):
+            return None
+        found = self._numbers[place]
+        if found == path_number:
+            return "file"
+        return "directory" if found == path_number + 1 else None
