@@ -1,1 +1,1 @@
-"""OSV feeds, version order and the matcher: which package versions are known to be vulnerable, and what is not known."""
+"""OSV feeds, version order and the matcher: which package versions are vulnerable, and what is not known."""
