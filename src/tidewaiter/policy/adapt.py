@@ -1,0 +1,186 @@
+"""Makes the policy input out of what inspection and the advisory matcher found."""
+
+import datetime as dt
+import re
+from collections.abc import Iterable
+
+from tidewaiter.advisories.advisory import family
+from tidewaiter.advisories.finding import Finding, NotChecked, ScanResult
+from tidewaiter.advisories.versions import order_of
+from tidewaiter.core import clock
+from tidewaiter.core.project import Environment
+from tidewaiter.inspection.facts import ImageFacts
+from tidewaiter.oci.reference import LayoutReference, Reference, RegistryReference, StoreReference
+from tidewaiter.policy.input import (
+    AdvisoriesInput,
+    FeedInput,
+    FindingInput,
+    ImageInput,
+    NotCheckedInput,
+    PackagesInput,
+    PolicyInput,
+    ProgramInput,
+    SettingsInput,
+)
+from tidewaiter.sbom.component import Component, Kind
+
+LOCAL_BUILDER = "local"
+"""The builder of everything that no registered builder vouches for."""
+
+_EXAMPLES = 5
+_DIRTY = "-dirty"
+_SEPARATORS = re.compile(r"[-_.]+")
+
+
+def build_input(
+    facts: ImageFacts,
+    scan: ScanResult,
+    *,
+    reference: Reference,
+    environment: Environment,
+    now: dt.datetime,
+    dirty: bool | None = None,
+    builder: str = LOCAL_BUILDER,
+    registered_builders: Iterable[str] = (),
+) -> PolicyInput:
+    """What the rules of `environment` are asked about.
+
+    Args:
+        facts: what inspection found in the image.
+        scan: what the advisory matcher found about its components.
+        reference: how the user named the image: rules look at its name and tag.
+        environment: the policy environment.
+        now: the time that the decision is made for.
+        dirty: whether the build's inputs differed from the commit; None reads it from the tag.
+        builder: the builder as a verified provenance names it.
+        registered_builders: builders that the server's settings accept.
+    """
+    name, tag, pinned = _named(reference)
+    return PolicyInput(
+        now=clock.rfc3339(now),
+        environment=environment,
+        image=ImageInput(
+            reference=str(reference),
+            name=name,
+            tag=tag,
+            pinned=pinned,
+            digest=facts.digest,
+            user=facts.user,
+            runs_as_root=facts.runs_as_root,
+            entrypoint=facts.entrypoint,
+            cmd=facts.cmd,
+            exposed_ports=facts.exposed_ports,
+            labels=facts.labels,
+            annotations=facts.annotations,
+            created=facts.created,
+            dirty=tag.endswith(_DIRTY) if dirty is None else dirty,
+            builder=builder,
+        ),
+        programs=tuple(ProgramInput(path=program.path, kind=program.kind) for program in facts.programs),
+        packages=PackagesInput(python=_versions(facts.components, "python"), deb=_versions(facts.components, "deb")),
+        findings=_findings(scan.findings),
+        not_checked=_not_checked((*scan.not_checked, *map(_unread, facts.unread))),
+        advisories=AdvisoriesInput(revision=scan.revision, feeds=_feeds(scan, now)),
+        settings=SettingsInput(registered_builders=tuple(sorted(set(registered_builders) - {LOCAL_BUILDER}))),
+    )
+
+
+def _named(reference: Reference) -> tuple[str, str, bool]:
+    """Repository, tag, and whether the reference holds a digest; a file has no repository."""
+    if isinstance(reference, StoreReference):
+        return reference.name, reference.tag or "", reference.digest is not None
+    if isinstance(reference, RegistryReference):
+        return reference.repository, reference.tag or "", reference.digest is not None
+    if isinstance(reference, LayoutReference):
+        return "", reference.tag or "", False
+    return "", "", False
+
+
+def _normalised(kind: str, name: str) -> str:
+    return _SEPARATORS.sub("-", name).lower() if kind == "python" else name
+
+
+def _versions(components: Iterable[Component], kind: Kind) -> dict[str, tuple[str, ...]]:
+    versions: dict[str, set[str]] = {}
+    for component in components:
+        if component.kind == kind:
+            versions.setdefault(_normalised(kind, component.name), set()).add(component.version)
+    return {name: tuple(sorted(found)) for name, found in sorted(versions.items())}
+
+
+def _findings(findings: tuple[Finding, ...]) -> tuple[FindingInput, ...]:
+    by_package: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_package.setdefault(finding.component_purl, []).append(finding)
+    upgrades = {purl: _upgrade(group) for purl, group in by_package.items()}
+    return tuple(
+        FindingInput(
+            advisory=finding.advisory,
+            aliases=finding.aliases,
+            purl=finding.component_purl,
+            kind=_kind(finding.kind),
+            name=_normalised(finding.kind, finding.name),
+            version=finding.version,
+            severity=finding.severity,
+            fixed_in=finding.fixed_in,
+            upgrade_to=upgrades[finding.component_purl] if finding.fixed_in else "",
+        )
+        for finding in findings
+    )
+
+
+def _kind(kind: str) -> Kind:
+    match kind:
+        case "deb" | "python" | "model" | "os":
+            return kind
+        case _:
+            raise ValueError(f"unknown kind of component: {kind!r}")
+
+
+def _upgrade(findings: list[Finding]) -> str:
+    """Lowest version in which every fixable finding of one package is fixed; empty when versions cannot be compared.
+
+    `fixed_in` is ascending and newer than the installed version, so its first entry is the nearest fix.
+    """
+    nearest = [finding.fixed_in[0] for finding in findings if finding.fixed_in]
+    order = order_of(family(findings[0].ecosystem), "ECOSYSTEM")
+    if not nearest or order is None:
+        return ""
+    try:
+        return max(nearest, key=order)
+    except ValueError:
+        return ""
+
+
+def _unread(line: str) -> NotChecked:
+    """Metadata that inspection could not read whole: packages may be missing, so it is not clean either."""
+    path, _, reason = line.partition(": ")
+    return NotChecked(purl="", name=path, version="", ecosystem="unread metadata", reason=reason or "not readable")
+
+
+def _not_checked(items: tuple[NotChecked, ...]) -> tuple[NotCheckedInput, ...]:
+    groups: dict[tuple[str, str], list[NotChecked]] = {}
+    for item in items:
+        # Advisories whose versions cannot be compared have a reason for each package; one group says it once.
+        reason = "versions that cannot be compared" if item.advisories else item.reason
+        groups.setdefault((item.ecosystem, reason), []).append(item)
+    return tuple(
+        NotCheckedInput(
+            ecosystem=ecosystem,
+            reason=reason,
+            count=len(group),
+            examples=tuple(sorted(f"{item.name} {item.version}".rstrip() for item in group)[:_EXAMPLES]),
+        )
+        for (ecosystem, reason), group in sorted(groups.items())
+    )
+
+
+def _feeds(scan: ScanResult, now: dt.datetime) -> tuple[FeedInput, ...]:
+    feeds = []
+    for coverage in scan.coverage:
+        try:
+            as_of, age = coverage.as_of, max(0, coverage.age_days(now))
+        except ValueError:
+            as_of, age = "", 0
+        feeds.append(FeedInput(ecosystem=coverage.ecosystem, as_of=as_of, age_days=age))
+    return tuple(feeds)

@@ -1,0 +1,191 @@
+"""The embedded Rego engine: a pool of child processes that hold one pack.
+
+The parent never parses Rego. A child that dies, is late or answers oddly gives an `Evaluation` that says so; what
+decides with it must deny.
+"""
+
+import threading
+from typing import Protocol, Self
+
+import msgspec
+
+from tidewaiter.core import limits
+from tidewaiter.core.errors import InputError, LimitError
+from tidewaiter.policy.input import PolicyInput, shipped_schema
+from tidewaiter.policy.pack import Module, Pack
+from tidewaiter.policy.process import Child, ChildError
+
+
+class PackageAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one Rego package gave for `results`, unchecked; or why there is nothing."""
+
+    value: msgspec.Raw = msgspec.Raw(b"null")
+    error: str = ""
+
+
+class Evaluation(msgspec.Struct, frozen=True):
+    """What an engine answered: each package by name; `failure` says why there is no answer at all."""
+
+    packages: dict[str, PackageAnswer]
+    failure: str = ""
+
+
+class TestCase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A test rule: its file and its full name."""
+
+    __test__ = False
+
+    file: str
+    name: str
+
+
+class Engine(Protocol):
+    """Evaluates one pack."""
+
+    @property
+    def pack(self) -> Pack:
+        """The pack that this engine holds."""
+
+    def evaluate(self, document: PolicyInput) -> Evaluation:
+        """What the pack's rules say of `document`. Does not raise for what rules or children do."""
+
+
+class _Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    file: str
+    line: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.message}" if self.file else self.message
+
+
+class _LoadAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    packages: tuple[str, ...] = ()
+    tests: tuple[TestCase, ...] = ()
+    refused: tuple[_Refusal, ...] = ()
+
+
+class EmbeddedEngine:
+    """Evaluates `pack` in up to `children` processes; safe from many threads. Use as a context manager.
+
+    Args:
+        pack: read by `pack.load`; it is parsed and checked in the first child at once.
+        children: how many evaluations may run at the same time.
+        seconds: deadline of one evaluation.
+        with_tests: also load the pack's tests.
+
+    Raises:
+        InputError: the pack does not parse, names a field or function that does not exist, or uses a built-in that is
+            not allowed; the message starts with file and line.
+        ChildError: no child could load the pack in time.
+    """
+
+    def __init__(
+        self, pack: Pack, *, children: int = 1, seconds: float = limits.POLICY_SECONDS, with_tests: bool = False
+    ) -> None:
+        self._pack = pack
+        self._seconds = seconds
+        self._request = _load_request(pack, pack.tests if with_tests else ())
+        self._free = threading.Semaphore(children)
+        self._lock = threading.Lock()
+        self._idle: list[Child] = []
+        self._closed = False
+        self.tests: tuple[TestCase, ...] = ()
+        """Test rules of the pack; empty without `with_tests`."""
+        self._idle.append(self._start())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pack(self) -> Pack:
+        """The pack that this engine holds."""
+        return self._pack
+
+    @property
+    def networkless(self) -> bool:
+        """Whether the idle children have left the network."""
+        with self._lock:
+            return all(child.networkless for child in self._idle)
+
+    def close(self) -> None:
+        """End all idle children; one that is at work ends after it."""
+        with self._lock:
+            self._closed = True
+            children, self._idle = self._idle, []
+        for child in children:
+            child.close()
+
+    def evaluate(self, document: PolicyInput) -> Evaluation:
+        """What the pack's rules say of `document`. Does not raise for what rules or children do."""
+        data = msgspec.json.encode(document)
+        if len(data) >= limits.POLICY_INPUT_BYTES:
+            return Evaluation({}, f"the input is over {limits.POLICY_INPUT_BYTES} bytes")
+        try:
+            return Evaluation(msgspec.json.decode(self._ask(b"E", data), type=dict[str, PackageAnswer]))
+        except ChildError as error:
+            return Evaluation({}, error.message)
+        except (InputError, msgspec.DecodeError, RecursionError) as error:
+            return Evaluation({}, f"the policy engine's process answered something odd: {error}")
+
+    def run_test(self, name: str) -> PackageAnswer:
+        """Value of one test rule.
+
+        Raises:
+            ChildError: the child died or was late.
+        """
+        return msgspec.json.decode(self._ask(b"T", name.encode()), type=PackageAnswer)
+
+    def _ask(self, kind: bytes, body: bytes) -> bytes:
+        with self._free:
+            with self._lock:
+                child = self._idle.pop() if self._idle else None
+            child = child or self._start()
+            try:
+                answer = child.ask(kind, body, seconds=self._seconds)
+            except BaseException:
+                child.close()
+                raise
+            with self._lock:
+                if not self._closed:
+                    self._idle.append(child)
+                    return answer
+            child.close()
+            return answer
+
+    def _start(self) -> Child:
+        child = Child(seconds=self._seconds)
+        try:
+            data = child.ask(b"L", self._request, seconds=limits.POLICY_LOAD_SECONDS)
+            answer = msgspec.json.decode(data, type=_LoadAnswer)
+        except BaseException:
+            child.close()
+            raise
+        if answer.refused:
+            child.close()
+            raise InputError(
+                "\n".join(str(problem) for problem in answer.refused),
+                next_step="Mend the lines named; policy-input.schema.json lists every field of `input`.",
+                code="bad_pack",
+            )
+        self.tests = answer.tests
+        return child
+
+
+def _load_request(pack: Pack, tests: tuple[Module, ...]) -> bytes:
+    request = msgspec.json.encode(
+        {
+            "modules": [(module.path, module.text) for module in (*pack.modules, *tests)],
+            "tests": [module.path for module in tests],
+            "data": msgspec.Raw(pack.data),
+            "schema": msgspec.Raw(shipped_schema()),
+        }
+    )
+    if len(request) >= limits.POLICY_INPUT_BYTES:
+        raise LimitError(
+            f"policy pack {pack.name} is over {limits.POLICY_INPUT_BYTES} bytes", next_step="Split the pack."
+        )
+    return request
