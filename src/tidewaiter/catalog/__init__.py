@@ -1,1 +1,1 @@
-"""What the house remembers: schema, migrations, queries. SQL lives here and nowhere else."""
+"""What is known of every image, in one database: schema, migrations, recording, queries. SQL lives here only."""

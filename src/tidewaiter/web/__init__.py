@@ -1,1 +1,1 @@
-"""Pages and HTTP API."""
+"""The catalog in a browser and as JSON over HTTP: read-only pages, no script, nothing from elsewhere."""

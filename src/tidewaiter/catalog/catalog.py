@@ -1,0 +1,147 @@
+"""The catalog as the rest of the house sees it: one transaction a step, values in, values out."""
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from tidewaiter.catalog import clearing, detail, lineage, listing, migrate, recording
+from tidewaiter.catalog.answers import AdvisoryAge, ImageList, ImageRecord, Use
+from tidewaiter.catalog.database import Database
+from tidewaiter.catalog.records import AttachmentRecord, BuildRecord, ScanRecord, SignatureRecord
+from tidewaiter.core import clock, limits
+from tidewaiter.core.settings import Settings
+from tidewaiter.inspection.facts import ImageFacts
+from tidewaiter.oci import digest as digests
+from tidewaiter.oci.digest import Digest
+from tidewaiter.oci.reference import parse_store
+
+if TYPE_CHECKING:
+    # The policy room loads its engine; a reader of the catalog has no need of it.
+    from tidewaiter.policy.verdict import Verdict
+
+
+class Catalog:
+    """An open catalog; made by `open`. Safe from any thread, and beside other processes.
+
+    Every method raises `StorageError` when the database refuses.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """The catalog of the home, made or brought to this program's schema when needed.
+
+        Raises:
+            StorageError: it cannot be opened, is damaged, or was written by a newer program.
+        """
+        database = Database(settings.home.catalog)
+        try:
+            migrate.upgrade(database)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database)
+
+    def close(self) -> None:
+        """Close its connections."""
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def record_build(self, record: BuildRecord) -> None:
+        """Record a finished build and its lineage."""
+        with self.database.writing() as connection:
+            recording.build(connection, record, clock.now())
+
+    def record_facts(self, facts: ImageFacts, *, repository: str | None = None) -> None:
+        """Record what inspection found in an image, and that it is in `repository`."""
+        with self.database.writing() as connection:
+            recording.facts(connection, facts, repository, clock.now())
+
+    def record_scan(self, record: ScanRecord) -> None:
+        """Record which components the advisories touch. Raises `NotFoundError` before `record_facts`."""
+        with self.database.writing() as connection:
+            recording.scan(connection, record, clock.now())
+
+    def record_verdict(self, verdict: "Verdict | dict[str, Any]") -> tuple[str, ...]:
+        """Record a verdict (or its JSON, decoded); the tags (`NAME:TAG`) that a denial takes back.
+
+        Raises:
+            InputError: the document is malformed.
+            NotFoundError: its image is not recorded.
+        """
+        with self.database.writing() as connection:
+            return clearing.verdict(connection, verdict, clock.now())
+
+    def record_signature(self, record: SignatureRecord) -> None:
+        """Record a signature. Raises `NotFoundError` when its image is not recorded."""
+        with self.database.writing() as connection:
+            recording.signature(connection, record, clock.now())
+
+    def record_attachment(self, record: AttachmentRecord) -> None:
+        """Record an SBOM document. Raises `NotFoundError` when its image is not recorded."""
+        with self.database.writing() as connection:
+            recording.attachment(connection, record)
+
+    def set_tag(self, repository: str, tag: str, digest: Digest, *, cleared_for: str | None = None) -> None:
+        """Let `repository:tag` mean the image: `built`, or `cleared` for the environment `cleared_for`.
+
+        Raises:
+            NotFoundError: the image is not recorded.
+            DeniedError: its newest verdict for that environment is a denial.
+            UndeterminedError: there is no verdict for that environment, or it is no longer valid.
+        """
+        with self.database.writing() as connection:
+            clearing.set_tag(
+                connection, repository=repository, name=tag, digest=digest, clear_for=cleared_for, at=clock.now()
+            )
+
+    def withdraw_tag(self, repository: str, tag: str) -> bool:
+        """Make a cleared tag `built` again; False when it was not cleared."""
+        with self.database.writing() as connection:
+            return clearing.withdraw(connection, repository=repository, name=tag, at=clock.now())
+
+    def resolve_tag(self, repository: str, tag: str) -> Digest | None:
+        """Digest that the tag means, or None when there is no such tag."""
+        with self.database.reading() as connection:
+            found = listing.resolve_tag(connection, repository, tag)
+        return None if found is None else digests.parse(found)
+
+    def list_images(self, *, search: str = "", page: int = 1, rows: int = limits.PAGE_ROWS) -> ImageList:
+        """A page of the images whose name, tag, digest or commit matches `search`, latest change first."""
+        with self.database.reading() as connection:
+            return listing.images(connection, search=search, page=page, rows=rows)
+
+    def image(self, name: str) -> ImageRecord:
+        """Everything about `DIGEST`, `NAME@DIGEST`, `NAME:TAG`, or `NAME` with the tag `latest`.
+
+        Raises:
+            InputError: the name is malformed.
+            NotFoundError: there is no such image.
+        """
+        with self.database.reading() as connection:
+            if name.startswith(("sha256:", "sha512:")):
+                return detail.image(connection, digests.parse(name))
+            reference = parse_store(name)
+            digest = reference.digest
+            if digest is None:
+                tag = reference.tag or "latest"
+                digest = listing.tagged(connection, reference.name, tag)
+            return detail.image(connection, digest, reference.name)
+
+    def images_with(self, thing: str) -> tuple[Use, ...]:
+        """Images that contain a package (a purl, with or without version) or what an advisory or alias touches."""
+        with self.database.reading() as connection:
+            return lineage.images_with(connection, thing)
+
+    def advisory_age(self) -> AdvisoryAge | None:
+        """Which advisories the newest scan used; None before the first scan."""
+        with self.database.reading() as connection:
+            return listing.advisory_age(connection)

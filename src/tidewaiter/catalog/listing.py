@@ -1,0 +1,247 @@
+"""The list of images: a page of them, and the summary of each in a fixed number of queries."""
+
+import datetime as dt
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select
+
+from tidewaiter.advisories.severity import Level
+from tidewaiter.catalog import schema
+from tidewaiter.catalog.answers import (
+    AdvisoryAge,
+    ImageList,
+    ImageSummary,
+    ScanSummary,
+    TagAnswer,
+    VerdictSummary,
+)
+from tidewaiter.catalog.records import SEVERITIES
+from tidewaiter.catalog.rows import AnyRow
+from tidewaiter.core import limits
+from tidewaiter.core.errors import NotFoundError
+from tidewaiter.oci import digest as digests
+from tidewaiter.oci.digest import Digest
+
+_PLACE = schema.repository_artifact.c
+
+
+def _matching(search: str) -> ColumnElement[bool]:
+    """Name or tag contains it, `NAME:TAG` is it, or digest or commit begins with it."""
+    text = search.strip().lower()[: limits.SEARCH_CHARACTERS]
+    here = and_(schema.tag.c.repository_id == _PLACE.repository_id, schema.tag.c.artifact_id == _PLACE.artifact_id)
+    tagged = select(schema.tag.c.name).where(here)
+    committed = select(schema.build.c.id).where(
+        schema.build.c.artifact_id == _PLACE.artifact_id, schema.build.c.commit.startswith(text, autoescape=True)
+    )
+    found = [
+        schema.repository.c.name.contains(text, autoescape=True),
+        tagged.where(func.lower(schema.tag.c.name).contains(text, autoescape=True)).exists(),
+        committed.exists(),
+    ]
+    name, colon, rest = text.rpartition(":")
+    if text.startswith(("sha256:", "sha512:")):
+        found.append(schema.artifact.c.digest.startswith(text, autoescape=True))
+    elif colon:
+        of_tag = tagged.where(func.lower(schema.tag.c.name).startswith(rest, autoescape=True)).exists()
+        found.append(and_(schema.repository.c.name == name, of_tag))
+    else:
+        found.append(schema.artifact.c.digest.startswith(f"sha256:{text}", autoescape=True))
+    return or_(*found)
+
+
+def images(connection: Connection, *, search: str = "", page: int = 1, rows: int = limits.PAGE_ROWS) -> ImageList:
+    """Page `page` (from 1) of the images that match; a page past the end is the last one."""
+    query = _places()
+    if search.strip():
+        query = query.where(_matching(search))
+    total = connection.scalar(select(func.count()).select_from(query.subquery())) or 0
+    pages = max(1, -(-total // rows))
+    page = min(max(1, page), pages)
+    newest = query.order_by(_PLACE.changed_at.desc(), _PLACE.artifact_id.desc(), _PLACE.repository_id)
+    found = connection.execute(newest.offset((page - 1) * rows).limit(rows)).all()
+    return ImageList(items=summaries(connection, found), total=total, page=page, pages=pages)
+
+
+def _places() -> Select[*tuple[Any, ...]]:
+    artifact = schema.artifact.c
+    return (
+        select(
+            _PLACE.repository_id,
+            _PLACE.artifact_id,
+            schema.repository.c.name,
+            artifact.digest,
+            artifact.size,
+            artifact.component_set_id,
+        )
+        .join(schema.repository, schema.repository.c.id == _PLACE.repository_id)
+        .join(schema.artifact, artifact.id == _PLACE.artifact_id)
+    )
+
+
+def place_of(connection: Connection, digest: str, repository: str | None) -> AnyRow | None:
+    """The row that `summaries` takes for one image; its latest repository when none is named."""
+    query = _places().where(schema.artifact.c.digest == digest)
+    if repository is not None:
+        query = query.where(schema.repository.c.name == repository)
+    newest = query.order_by(_PLACE.changed_at.desc(), _PLACE.repository_id)
+    return connection.execute(newest.limit(1)).one_or_none()
+
+
+def summaries(connection: Connection, places: Sequence[AnyRow]) -> tuple[ImageSummary, ...]:
+    """Summaries of images in repositories, in the order given."""
+    artifacts = {place.artifact_id for place in places}
+    tags = _tags(connection, artifacts)
+    builds = _builds(connection, artifacts)
+    verdicts = _verdicts(connection, artifacts)
+    scans = _scans(connection, {place.component_set_id for place in places} - {None})
+    signers = _signers(connection, artifacts)
+    found = []
+    for place in places:
+        build = builds.get((place.repository_id, place.artifact_id))
+        decided = verdicts.get(place.artifact_id, [])
+        environment = build.environment if build else decided[0].environment if decided else ""
+        found.append(
+            ImageSummary(
+                name=place.name,
+                digest=place.digest,
+                tags=tuple(tags.get((place.repository_id, place.artifact_id), ())),
+                size=place.size,
+                signed_by=tuple(signers.get(place.artifact_id, ())),
+                environment=environment,
+                verdict=next((one for one in decided if one.environment == environment), None),
+                scan=scans.get(place.component_set_id),
+                built=build.finished if build else None,
+                commit=build.commit if build else "",
+                dirty=bool(build and build.dirty),
+            )
+        )
+    return tuple(found)
+
+
+def _tags(connection: Connection, artifacts: Collection[int]) -> dict[tuple[int, int], list[TagAnswer]]:
+    found: dict[tuple[int, int], list[TagAnswer]] = defaultdict(list)
+    query = select(schema.tag).where(schema.tag.c.artifact_id.in_(artifacts)).order_by(schema.tag.c.name)
+    for row in connection.execute(query):
+        found[row.repository_id, row.artifact_id].append(TagAnswer(row.name, row.visibility, row.set_at))
+    return found
+
+
+def _builds(connection: Connection, artifacts: Collection[int]) -> dict[tuple[int, int], AnyRow]:
+    of = schema.build.c
+    query = select(of.repository_id, of.artifact_id, of.environment, of.finished, of.commit, of.dirty)
+    ordered = query.where(of.artifact_id.in_(artifacts)).order_by(of.finished, of.id)
+    return {(row.repository_id, row.artifact_id): row for row in connection.execute(ordered)}
+
+
+def _verdicts(connection: Connection, artifacts: Collection[int]) -> dict[int, list[VerdictSummary]]:
+    """The newest of each environment, newest first."""
+    of = schema.verdict.c
+    ranked = (
+        select(
+            of.artifact_id,
+            of.environment,
+            of.verdict,
+            of.decided_at,
+            of.valid_until,
+            func.row_number()
+            .over(
+                partition_by=(of.artifact_id, of.environment),
+                order_by=(of.decided_at.desc(), of.verdict.desc(), of.id.desc()),
+            )
+            .label("rank"),
+        )
+        .where(of.artifact_id.in_(artifacts))
+        .subquery()
+    )
+    found: dict[int, list[VerdictSummary]] = defaultdict(list)
+    query = select(ranked).where(ranked.c.rank == 1).order_by(ranked.c.decided_at.desc())
+    for row in connection.execute(query):
+        found[row.artifact_id].append(VerdictSummary(row.environment, row.verdict, row.decided_at, row.valid_until))
+    return found
+
+
+def _scans(connection: Connection, sets: Collection[int]) -> dict[int, ScanSummary]:
+    of = schema.scan.c
+    newest = connection.execute(
+        select(of.component_set_id, of.advisories_revision, of.advisories_as_of, of.scanned_at, of.not_checked)
+        .where(of.component_set_id.in_(sets))
+        .order_by(of.scanned_at, of.id)
+    )
+    member = schema.component_set_member.c
+    counted: dict[int, dict[str, int]] = defaultdict(dict)
+    for row in connection.execute(
+        select(member.component_set_id, schema.finding.c.severity, func.count().label("findings"))
+        .join(schema.finding, schema.finding.c.component_id == member.component_id)
+        .where(member.component_set_id.in_(sets))
+        .group_by(member.component_set_id, schema.finding.c.severity)
+    ):
+        counted[row.component_set_id][row.severity] = row.findings
+    return {
+        row.component_set_id: ScanSummary(
+            revision=row.advisories_revision,
+            as_of=row.advisories_as_of,
+            scanned_at=row.scanned_at,
+            counts=_worst_first(counted[row.component_set_id]),
+            not_checked=len(row.not_checked),
+        )
+        for row in newest
+    }
+
+
+def _worst_first(counts: dict[str, int]) -> dict[Level, int]:
+    return {severity: counts[severity] for severity in SEVERITIES if severity in counts}
+
+
+def _signers(connection: Connection, artifacts: Collection[int]) -> dict[int, list[str]]:
+    of = schema.signature.c
+    query = select(of.artifact_id, of.builder).distinct().where(of.artifact_id.in_(artifacts))
+    found: dict[int, list[str]] = defaultdict(list)
+    for row in connection.execute(query.order_by(of.builder)):
+        found[row.artifact_id].append(row.builder)
+    return found
+
+
+def advisory_age(connection: Connection) -> AdvisoryAge | None:
+    """Which advisories the newest scan of any image used; None before the first scan."""
+    of = schema.scan.c
+    query = select(of.advisories_revision, of.advisories_as_of, of.scanned_at).order_by(of.scanned_at.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    return row and AdvisoryAge(row.advisories_revision, row.advisories_as_of, row.scanned_at)
+
+
+def resolve_tag(connection: Connection, repository: str, name: str) -> str | None:
+    """Digest of the image that the tag means now."""
+    query = (
+        select(schema.artifact.c.digest)
+        .join(schema.tag, schema.tag.c.artifact_id == schema.artifact.c.id)
+        .join(schema.repository, schema.repository.c.id == schema.tag.c.repository_id)
+        .where(schema.repository.c.name == repository, schema.tag.c.name == name)
+    )
+    return connection.scalar(query)
+
+
+def tagged(connection: Connection, repository: str, name: str) -> Digest:
+    """Digest of the image that the tag means now; raises `NotFoundError`."""
+    found = resolve_tag(connection, repository, name)
+    if found is None:
+        raise NotFoundError(
+            f"the catalog has no image {repository}:{name}",
+            next_step="Look at the list of images for its tags.",
+            code="image_unknown",
+        )
+    return digests.parse(found)
+
+
+def tag_history(connection: Connection, repository: str, name: str) -> tuple[tuple[str, str, dt.datetime], ...]:
+    """What the tag said, newest first: digest, visibility, since when."""
+    of = schema.tag_history.c
+    query = (
+        select(schema.artifact.c.digest, of.visibility, of.set_at)
+        .join(schema.artifact, schema.artifact.c.id == of.artifact_id)
+        .join(schema.repository, schema.repository.c.id == of.repository_id)
+        .where(schema.repository.c.name == repository, of.name == name)
+        .order_by(of.id.desc())
+    )
+    return tuple((row.digest, row.visibility, row.set_at) for row in connection.execute(query))
