@@ -1,0 +1,15 @@
+"""Opens the workshop for a command."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tidewaiter.cli import console
+from tidewaiter.core import settings
+from tidewaiter.pipelines.workshop import Workshop, opened
+
+
+@contextmanager
+def workshop() -> Iterator[Workshop]:
+    """The workshop of this process's settings, with progress on stderr."""
+    with opened(settings.load(), console.progress()) as open_workshop:
+        yield open_workshop

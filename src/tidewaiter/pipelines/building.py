@@ -1,0 +1,97 @@
+"""Step: project to image in the store, with its build recorded."""
+
+import msgspec
+
+from tidewaiter.assembly import build as assembly
+from tidewaiter.assembly.build import Build
+from tidewaiter.catalog.records import BuildRecord, BuiltLayer, Material, Visibility
+from tidewaiter.core.project import Project
+from tidewaiter.pipelines.workshop import Workshop
+
+VISIBILITY = "dev.tidewaiter.visibility"
+"""Annotation of an entry of the store's `index.json`: `built`, or `cleared` once policy allowed it."""
+
+LOCAL_BUILDER = "local"
+
+
+def _materials(build: Build) -> tuple[Material, ...]:
+    """Every input that the image's bytes depend on, by digest."""
+    debs = [
+        Material(
+            f"pkg:deb/debian/{package.name}@{package.version}?arch={package.architecture}", f"sha256:{package.sha256}"
+        )
+        for package in build.locks.base.packages
+    ]
+    wheels = [Material(wheel.filename, f"sha256:{wheel.sha256}") for wheel in build.locks.python.wheels]
+    return (
+        Material("git", f"gitCommit:{build.source.commit}"),
+        Material(f"recipe {build.locks.recipe.name}", build.locks.recipe.digest),
+        *debs,
+        *wheels,
+    )
+
+
+def _record(build: Build) -> BuildRecord:
+    section = build.project.file.image
+    return BuildRecord(
+        repository=build.name,
+        digest=build.image.digest,
+        media_type=build.image.media_type,
+        layers=tuple(
+            BuiltLayer(
+                digest=part.info.digest,
+                diff_id=part.info.diff_id,
+                size=part.info.size,
+                unpacked_size=part.info.tar_size,
+                kind=part.kind,
+                title=part.title,
+                contents=part.contents,
+            )
+            for part in build.parts
+        ),
+        environment=section.environment,
+        purpose=section.purpose,
+        source=section.source or build.source.remote or build.project.directory.name,
+        commit=build.source.commit,
+        dirty=build.source.dirty,
+        branch=build.source.branch,
+        builder=LOCAL_BUILDER,
+        started=build.started,
+        finished=build.finished,
+        seconds=build.seconds,
+        created=build.created,
+        base_name=build.project.file.base.use,
+        base_lock=build.locks.base.digest,
+        python_lock=build.locks.python_digest,
+        materials=_materials(build),
+        reused_layers=sum(part.reused for part in build.parts),
+        built_layers=sum(not part.reused for part in build.parts),
+    )
+
+
+def build(workshop: Workshop, project: Project) -> Build:
+    """Build `project`, record the build, and let its tag mean the image in the catalog, not yet cleared.
+
+    Raises:
+        TidewaiterError: as `assembly.build.build`; nothing is recorded or tagged then.
+    """
+    made = assembly.build(
+        project,
+        layers=workshop.layers,
+        settings=workshop.settings,
+        client=workshop.client,
+        progress=workshop.progress,
+    )
+    workshop.catalog.record_build(_record(made))
+    workshop.catalog.set_tag(made.name, made.source.tag, made.image.digest)
+    return made
+
+
+def list_in_store(workshop: Workshop, made: Build) -> None:
+    """Name the build in the store's `index.json`, where other tools see it, and say whether it was cleared."""
+    record = workshop.catalog.image(f"{made.name}@{made.image.digest}")
+    visibility: Visibility = "built"
+    for tag in record.summary.tags:
+        if tag.name == made.source.tag:
+            visibility = tag.visibility
+    workshop.store.tag(made.reference, msgspec.structs.replace(made.image, annotations={VISIBILITY: visibility}))
