@@ -1,0 +1,24 @@
+.PHONY: demo demo-stop test lint docs clean
+
+# Builds, inspects, checks, signs and runs the example image, then serves the catalog.
+demo:
+	@tools/setup demo
+	@tools/demo
+
+demo-stop:
+	@tools/demo stop
+
+# Static checks and every test that needs no foreign tool beyond Debian's packages.
+test:
+	@tools/setup test
+	@$(MAKE) --no-print-directory lint
+	.venv/bin/pytest -q -n 2 -m "not interop"
+
+lint:
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+clean:
+	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache
