@@ -128,7 +128,7 @@ def serve() -> Iterator[Serve]:
             def do_GET(self) -> None:
                 answer(self)
 
-            do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815  # names that http.server looks for
+            do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815  # names that http.server looks for
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -101,3 +101,95 @@ def test_repository_configuration_runs_nothing(repository: project.Project) -> N
     git(repository.directory, "config", "core.fsmonitor", f"touch {marker}; false")
     source.read(repository)
     assert not marker.exists()
+
+
+def test_what_git_was_told_to_overlook_is_dirty(repository: project.Project) -> None:
+    """Assumed-unchanged files, ignored modes and missing sparse files differ from the commit all the same."""
+    folder = repository.directory
+    main = folder / "src/main.py"
+    git(folder, "update-index", "--assume-unchanged", "src/main.py")
+    main.write_text("print(2)\n")
+    assert source.read(repository).dirty
+    main.write_text("print(1)\n")
+    git(folder, "update-index", "--no-assume-unchanged", "src/main.py")
+    assert not source.read(repository).dirty
+    git(folder, "config", "core.fileMode", "false")
+    main.chmod(0o755)
+    assert source.read(repository).dirty
+    main.chmod(0o644)
+    git(folder, "update-index", "--skip-worktree", "src/main.py")
+    main.unlink()
+    assert source.read(repository).dirty
+
+
+def test_other_line_endings_are_dirty(repository: project.Project) -> None:
+    """A checkout that turned line endings is not what the commit holds, though Git calls it clean."""
+    folder = repository.directory
+    git(folder, "config", "core.autocrlf", "true")
+    (folder / "src/main.py").unlink()
+    git(folder, "checkout", "-q", "src/main.py")
+    assert (folder / "src/main.py").read_bytes() == b"print(1)\r\n"
+    assert source.read(repository).dirty
+
+
+def test_staged_change_is_dirty(repository: project.Project) -> None:
+    """What is staged is not in the commit yet."""
+    (repository.directory / "src/main.py").write_text("print(2)\n")
+    git(repository.directory, "add", "-A")
+    assert source.read(repository).dirty
+
+
+def test_names_are_no_git_patterns(repository: project.Project) -> None:
+    """A file whose name is pathspec magic does not hide changes of the others."""
+    folder = repository.directory
+    magic = ":!src"
+    (folder / magic).write_text("")
+    (folder / "tidewaiter.toml").write_text(TOML.replace('["src"]', f'["src", "{magic}"]'))
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "second")
+    opened = project.load(folder)
+    assert not source.read(opened).dirty
+    (folder / "src/main.py").write_text("print(2)\n")
+    assert source.read(opened).dirty
+
+
+def test_submodules_count_to_the_byte(repository: project.Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A committed submodule is clean; a file that it ignores, and a change that the project ignores, are not."""
+    folder, other = repository.directory, tmp_path_factory.mktemp("other")
+    git(other, "init", "-q")
+    (other / "lib.py").write_text("print(3)\n")
+    (other / ".gitignore").write_text("*.log\n")
+    git(other, "add", "-A")
+    git(other, "commit", "-q", "-m", "lib")
+    git(folder, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(other), "src/lib")
+    git(folder, "commit", "-q", "-m", "second")
+    assert not source.read(repository).dirty
+    (folder / "src/lib/a.log").write_text("ignored\n")
+    assert source.read(repository).dirty
+    (folder / "src/lib/a.log").unlink()
+    git(folder, "config", "submodule.src/lib.ignore", "all")
+    (folder / "src/lib/lib.py").write_text("print(4)\n")
+    assert source.read(repository).dirty
+
+
+def test_sha256_repository_is_clean(tmp_path: Path) -> None:
+    """Object IDs are compared in the repository's own hash."""
+    for name, text in (("tidewaiter.toml", TOML), ("requirements.in", ""), ("pylock.toml", ""), ("base.lock", "")):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/main.py").write_text("print(1)\n")
+    (tmp_path / "src/link").symlink_to("main.py")
+    git(tmp_path, "init", "-q", "--object-format=sha256")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "first")
+    found = source.read(project.load(tmp_path))
+    assert (len(found.commit), found.dirty) == (64, False)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://user:p@ss@git.example.com/app.git", "HTTPS://token@git.example.com/app.git", "ssh://git@h/app"]
+)
+def test_no_part_of_a_password_is_left_in_the_remote(repository: project.Project, url: str) -> None:
+    """Everything up to the last `@` of the host part goes, whatever the scheme's case."""
+    git(repository.directory, "remote", "add", "origin", url)
+    assert "@" not in source.read(repository).remote

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from catalog_sample import build, digest, home, verdict
 
-from tidewaiter.catalog import listing
+from tidewaiter.catalog import clearing, listing
 from tidewaiter.catalog.catalog import Catalog
 from tidewaiter.core import clock
 from tidewaiter.core.errors import DeniedError, InputError, NotFoundError, UndeterminedError
@@ -125,3 +125,26 @@ def test_malformed_tags_are_refused(catalog: Catalog) -> None:
         catalog.set_tag("team/model", "-bad", digest("one"))
     with pytest.raises(InputError):
         catalog.set_tag("Team", "v1", digest("one"))
+
+
+def test_only_a_valid_allow_lets_an_image_leave(catalog: Catalog) -> None:
+    """Not cleared: denied; cleared: passes by tag and by digest; under another tag: denied; run out: undetermined."""
+    now = clock.now()
+    catalog.set_tag("team/model", "v1", digest("one"))
+    catalog.set_tag("team/model", "v2", digest("one"))
+    with pytest.raises(DeniedError, match="not cleared"):
+        catalog.require_cleared("team/model", digest("one"), "v1")
+    catalog.record_verdict(verdict("one", "allow", now))
+    catalog.set_tag("team/model", "v1", digest("one"), cleared_for="staging")
+    catalog.require_cleared("team/model", digest("one"), "v1")
+    catalog.require_cleared("team/model", digest("one"))
+    for repository, tag in (("team/model", "v2"), ("other/model", "v1")):
+        with pytest.raises(DeniedError, match="not cleared"):
+            catalog.require_cleared(repository, digest("one"), tag)
+    with catalog.database.reading() as connection, pytest.raises(UndeterminedError, match="valid until"):
+        clearing.require_cleared(
+            connection, repository="team/model", digest=digest("one"), name="v1", at=now + 48 * HOUR
+        )
+    catalog.record_verdict(verdict("one", "deny", now + HOUR / 60))
+    with pytest.raises(DeniedError, match="not cleared"):
+        catalog.require_cleared("team/model", digest("one"), "v1")

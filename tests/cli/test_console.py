@@ -21,6 +21,18 @@ def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixt
     assert capsys.readouterr().out == "name?[31m?next\n"
 
 
+def test_invisible_and_steering_characters_are_shown_as_question_marks() -> None:
+    """DEL, C1 controls, right-to-left overrides and lone surrogates go; letters of every script stay."""
+    assert console.shown("a\x7f\x9b\u202e\u200b\udcff\u2028b") == "a??????b"
+    assert console.shown("模型\u3000é\tx") == "模型\u3000é\tx"
+
+
+def test_errors_and_notes_are_as_harmless_as_data(capsys: pytest.CaptureFixture[str]) -> None:
+    """What goes to stderr keeps its lines and loses escape sequences."""
+    console.tell("one\x1b[2J\n  two\x9b")
+    assert capsys.readouterr().err == "one?[2J\n  two?\n"
+
+
 def test_table_columns_line_up(capsys: pytest.CaptureFixture[str]) -> None:
     """Columns start at the same place in every row, and no line ends in blanks."""
     console.table(("a", "long header"), [("wide cell", "x"), ("b", "")])

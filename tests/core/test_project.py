@@ -53,6 +53,8 @@ def test_good_file(tmp_path: Path) -> None:
         ('include = ["train.py"]', 'include = ["../secret"]', 14, "inside the project", "without `..`"),
         ('include = ["train.py"]', 'include = "train.py"', 14, "[app] include", "project-file.md"),
         ('["python", "/app/train.py"]', "[]", 15, "entrypoint is empty", "Name the program"),
+        ('["python", "/app/train.py"]', '[""]', 15, "entrypoint is empty", "Name the program"),
+        ('["python", "/app/train.py"]', '["a\\u0000b"]', 15, "has a NUL", "Name the program"),
         ('requirements = "requirements.in"', 'requirements = "/etc/passwd"', 11, "inside the project", "without"),
         ("[python]", "[python", 9, "not TOML", "syntax"),
     ],

@@ -32,7 +32,7 @@ def test_entries_of_docker_and_skopeo_are_read(tmp_path: Path) -> None:
             "credsStore": "desktop",
         },
     )
-    assert credentials.load(path) == {
+    assert credentials.load(path).stored == {
         "docker.io": Credential("me", "a:b"),
         "registry.example:5000": Credential("u", "p"),
     }
@@ -40,7 +40,7 @@ def test_entries_of_docker_and_skopeo_are_read(tmp_path: Path) -> None:
 
 def test_no_file_means_no_credentials(tmp_path: Path) -> None:
     """Somebody who never logged in is anonymous."""
-    assert credentials.load(tmp_path / "none.json") == {}
+    assert credentials.load(tmp_path / "none.json").stored == {}
 
 
 @pytest.mark.parametrize("content", [b"[]", b"{", b'{"auths": 1}', b'{"auths":{"h":{"auth":"c2VjcmV0"}}}', b"[" * 5000])
@@ -57,7 +57,7 @@ def test_the_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """CREDENTIALS_FILE_BYTES holds from both sides."""
     path = write(tmp_path / "config.json", {"auths": {}})
     monkeypatch.setattr(limits, "CREDENTIALS_FILE_BYTES", path.stat().st_size)
-    assert credentials.load(path) == {}
+    assert credentials.load(path).stored == {}
     monkeypatch.setattr(limits, "CREDENTIALS_FILE_BYTES", path.stat().st_size - 1)
     with pytest.raises(InputError):
         credentials.load(path)

@@ -28,7 +28,7 @@ from tidewaiter.transport.client import Client, Timeouts
 
 @pytest.fixture
 def client() -> Iterator[Client]:
-    with Client(timeouts=Timeouts(connect=2, read=0.5), pause=lambda _: None) as one:
+    with Client(timeouts=Timeouts(connect=2, read=0.5, upload_end=1), pause=lambda _: None) as one:
         yield one
 
 
@@ -105,7 +105,7 @@ def test_a_manifest_of_another_digest_is_refused(serve: Serve, client: Client, t
 
 @pytest.mark.parametrize("cut", [False, True])
 def test_spoiled_blobs_never_become_visible(serve: Serve, client: Client, tmp_path: Path, cut: bool) -> None:
-    """Wrong bytes are an integrity error, missing ones a network error; the target layout keeps nothing of them."""
+    """Wrong bytes are an integrity error, missing ones a network error; neither becomes a blob of the target."""
     layout, image = make_image(tmp_path / "store")
     layer = images.load(layout, image).manifest.layers[1]
     bad = layout.blob_path(layer.digest).read_bytes()[:1000] if cut else flipped(layout, layer.digest)
@@ -114,7 +114,8 @@ def test_spoiled_blobs_never_become_visible(serve: Serve, client: Client, tmp_pa
     with pytest.raises(NetworkError if cut else IntegrityError):
         pull(remote, "t", target)
     assert not target.has(layer.digest)
-    assert list(target.ingest.iterdir()) == []
+    # What arrived before a cut is kept for the next pull, under a name that nobody takes for the blob.
+    assert all(cut and left.suffix == ".partial" for left in target.ingest.iterdir())
     with remote.open(layer.digest) as stream, pytest.raises(NetworkError if cut else IntegrityError):
         list(iter(lambda: stream.read(500), b""))
 

@@ -350,3 +350,11 @@ def test_cookies_are_not_kept(serve: Serve, client: Client) -> None:
     client.get(url, limit=5)
     client.get(url, limit=5)
     assert seen == [None, None]
+
+
+def test_urls_do_not_reach_logs(serve: Serve, client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever turns logging on finds no signed URL and no password in it."""
+    caplog.set_level(0)
+    url = serve(lambda handler: reply(handler, 200, b"x")) + "/?signature=secret"
+    client.get(url, limit=5, headers={"Authorization": "Basic secret"})
+    assert "secret" not in caplog.text

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tidewaiter.catalog import clearing, detail, lineage, listing, migrate, recording
 from tidewaiter.catalog.answers import AdvisoryAge, ImageList, ImageRecord, Use
 from tidewaiter.catalog.database import Database
-from tidewaiter.catalog.records import AttachmentRecord, BuildRecord, ScanRecord, SignatureRecord
+from tidewaiter.catalog.records import AttachmentRecord, BuildRecord, PullRecord, ScanRecord, SignatureRecord
 from tidewaiter.core import clock, limits
 from tidewaiter.core.settings import Settings
 from tidewaiter.inspection.facts import ImageFacts
@@ -60,6 +60,18 @@ class Catalog:
         with self.database.writing() as connection:
             recording.build(connection, record, clock.now())
 
+    def record_pull(self, record: PullRecord) -> None:
+        """Record an image that was fetched, and let its tag mean it: `pulled`, unless it was built here as well.
+
+        A tag that is cleared for this very image stays so.
+        """
+        at = clock.now()
+        with self.database.writing() as connection:
+            recording.pull(connection, record, at)
+            clearing.set_tag(
+                connection, repository=record.repository, name=record.tag, digest=record.digest, clear_for=None, at=at
+            )
+
     def record_facts(self, facts: ImageFacts, *, repository: str | None = None) -> None:
         """Record what inspection found in an image, and that it is in `repository`."""
         with self.database.writing() as connection:
@@ -91,7 +103,7 @@ class Catalog:
             recording.attachment(connection, record)
 
     def set_tag(self, repository: str, tag: str, digest: Digest, *, cleared_for: str | None = None) -> None:
-        """Let `repository:tag` mean the image: `built`, or `cleared` for the environment `cleared_for`.
+        """Let `repository:tag` mean the image: `built` or `pulled`, or `cleared` for the environment `cleared_for`.
 
         Raises:
             NotFoundError: the image is not recorded.
@@ -103,8 +115,19 @@ class Catalog:
                 connection, repository=repository, name=tag, digest=digest, clear_for=cleared_for, at=clock.now()
             )
 
+    def require_cleared(self, repository: str, digest: Digest, tag: str | None = None) -> None:
+        """Raise unless the image may leave the store from `repository`, as `tag` when one is given.
+
+        Raises:
+            NotFoundError: the image is not recorded.
+            DeniedError: it is not cleared.
+            UndeterminedError: the verdict that cleared it is no longer valid.
+        """
+        with self.database.reading() as connection:
+            clearing.require_cleared(connection, repository=repository, digest=digest, name=tag, at=clock.now())
+
     def withdraw_tag(self, repository: str, tag: str) -> bool:
-        """Make a cleared tag `built` again; False when it was not cleared."""
+        """Make a cleared tag `built`, or `pulled`, again; False when it was not cleared."""
         with self.database.writing() as connection:
             return clearing.withdraw(connection, repository=repository, name=tag, at=clock.now())
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, insert, select
 
 from tidewaiter.catalog import schema
 from tidewaiter.catalog.recording import artifact_number, audit, place
-from tidewaiter.catalog.records import VerdictDocument
+from tidewaiter.catalog.records import VerdictDocument, Visibility
 from tidewaiter.catalog.rows import AnyRow, put, storable, storable_tree
 from tidewaiter.core import clock
 from tidewaiter.core.errors import DeniedError, InputError, UndeterminedError
@@ -99,12 +99,19 @@ def _write(
         "repository_id": tag[0],
         "name": tag[1],
         "artifact_id": artifact,
-        "visibility": "built" if verdict_id is None else "cleared",
+        "visibility": "cleared" if verdict_id is not None else _origin(connection, tag[0], artifact),
         "verdict_id": verdict_id,
         "set_at": at,
     }
     put(connection, schema.tag, ("repository_id", "name"), [row])
     connection.execute(insert(schema.tag_history), row)
+
+
+def _origin(connection: Connection, repository: int, artifact: int) -> Visibility:
+    """What a tag says that is not cleared: whether the image was built here or came from elsewhere."""
+    of = schema.build.c
+    built = select(of.id).where(of.repository_id == repository, of.artifact_id == artifact).limit(1)
+    return "built" if connection.scalar(built) is not None else "pulled"
 
 
 def set_tag(
@@ -162,8 +169,42 @@ def _allowing(connection: Connection, artifact: int, digest: Digest, environment
     return int(newest.id)
 
 
+def require_cleared(
+    connection: Connection, *, repository: str, digest: Digest, name: str | None, at: dt.datetime
+) -> None:
+    """Raise unless the image is cleared in `repository` (as the tag `name` when one is given) by a valid verdict.
+
+    Raises:
+        NotFoundError: the image is not recorded.
+        DeniedError: no tag says that it is cleared.
+        UndeterminedError: the newest verdict behind the tag is too old.
+    """
+    artifact = artifact_number(connection, digest)
+    query = (
+        select(schema.verdict.c.environment)
+        .join(schema.tag, schema.tag.c.verdict_id == schema.verdict.c.id)
+        .join(schema.repository, schema.repository.c.id == schema.tag.c.repository_id)
+        .where(schema.repository.c.name == repository, schema.tag.c.artifact_id == artifact)
+    )
+    environments = set(connection.scalars(query if name is None else query.where(schema.tag.c.name == name)))
+    if not environments:
+        raise DeniedError(
+            f"{repository}{f':{name}' if name else f'@{digest}'} is not cleared: no verdict allows it",
+            next_step="Run `tidewaiter ci PROJECT`, which builds, checks, signs and clears; then push.",
+            code="not_cleared",
+        )
+    for number, environment in enumerate(sorted(environments), 1):
+        try:
+            _allowing(connection, artifact, digest, environment, at)
+        except UndeterminedError:
+            if number == len(environments):
+                raise
+        else:
+            return
+
+
 def withdraw(connection: Connection, *, repository: str, name: str, at: dt.datetime) -> bool:
-    """Make a cleared tag `built` again; False when it was not cleared."""
+    """Make a cleared tag `built`, or `pulled`, again; False when it was not cleared."""
     tag = connection.execute(
         select(schema.tag)
         .join(schema.repository)

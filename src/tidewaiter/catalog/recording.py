@@ -12,7 +12,14 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from tidewaiter.advisories.finding import ScanResult
 from tidewaiter.catalog import schema
-from tidewaiter.catalog.records import AttachmentRecord, BuildRecord, BuiltLayer, ScanRecord, SignatureRecord
+from tidewaiter.catalog.records import (
+    AttachmentRecord,
+    BuildRecord,
+    BuiltLayer,
+    PullRecord,
+    ScanRecord,
+    SignatureRecord,
+)
 from tidewaiter.catalog.rows import add_missing, number_of, numbers, put, storable, storable_purl, storable_tree
 from tidewaiter.core import clock
 from tidewaiter.core.errors import InputError, NotFoundError
@@ -67,6 +74,15 @@ def _layer_rows(connection: Connection, rows: list[dict[str, Any]]) -> dict[str,
 
 
 def _built_layers(connection: Connection, artifact: int, layers: tuple[BuiltLayer, ...]) -> None:
+    put(connection, schema.artifact_layer, ("artifact_id", "position"), _members_of(connection, artifact, layers))
+
+
+def _add_layers(connection: Connection, artifact: int, layers: tuple[BuiltLayer, ...]) -> None:
+    """As `_built_layers`, but what a build recorded of the same image stays."""
+    add_missing(connection, schema.artifact_layer, _members_of(connection, artifact, layers))
+
+
+def _members_of(connection: Connection, artifact: int, layers: tuple[BuiltLayer, ...]) -> list[dict[str, Any]]:
     found = _layer_rows(
         connection,
         [
@@ -80,7 +96,7 @@ def _built_layers(connection: Connection, artifact: int, layers: tuple[BuiltLaye
             for layer in layers
         ],
     )
-    rows = [
+    return [
         {
             "artifact_id": artifact,
             "position": position,
@@ -91,7 +107,6 @@ def _built_layers(connection: Connection, artifact: int, layers: tuple[BuiltLaye
         }
         for position, layer in enumerate(layers)
     ]
-    put(connection, schema.artifact_layer, ("artifact_id", "position"), rows)
 
 
 def _build_key(record: BuildRecord) -> Digest:
@@ -147,6 +162,18 @@ def build(connection: Connection, record: BuildRecord, at: dt.datetime) -> None:
     }
     add_missing(connection, schema.build, [row])
     audit(connection, at, "build", record.digest, {"repository": record.repository, "commit": record.commit})
+
+
+def pull(connection: Connection, record: PullRecord, at: dt.datetime) -> None:
+    """Record an image that was fetched from elsewhere; its tag is set beside this."""
+    size = sum(layer.size for layer in record.layers)
+    artifact = _artifact(connection, record.digest, size, at, record.media_type)
+    _add_layers(connection, artifact, record.layers)
+    if record.created is not None:
+        unset = (schema.artifact.c.id == artifact) & schema.artifact.c.created.is_(None)
+        connection.execute(update(schema.artifact).where(unset).values(created=record.created))
+    place(connection, record.repository, artifact, at)
+    audit(connection, at, "pull", record.digest, {"repository": record.repository, "source": record.source})
 
 
 def facts(connection: Connection, found: ImageFacts, repository: str | None, at: dt.datetime) -> None:

@@ -12,7 +12,8 @@ from tidewaiter.oci.digest import Digest
 SEVERITIES: tuple[Level, ...] = ("critical", "high", "medium", "low", "unknown", "none")
 """Worst first; an unknown severity may be anything, so it stands before none."""
 
-Visibility = Literal["built", "cleared"]
+Visibility = Literal["built", "pulled", "cleared"]
+"""What a tag says of its image: built here, fetched from elsewhere, or cleared by a verdict."""
 SbomKind = Literal["cyclonedx", "spdx"]
 LayerKind = Literal["base", "python", "app", "model", ""]
 """Empty when the image was inspected but not built here."""
@@ -67,6 +68,20 @@ class BuildRecord(msgspec.Struct, frozen=True, kw_only=True):
     materials: tuple[Material, ...] = ()
     reused_layers: int = 0
     built_layers: int = 0
+
+
+class PullRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An image that was fetched from elsewhere and put into the store under a name."""
+
+    repository: str
+    tag: str
+    digest: Digest
+    media_type: str
+    layers: tuple[BuiltLayer, ...]
+    source: str
+    """Reference that it was fetched by."""
+    created: dt.datetime | None = None
+    """`created` of the image config."""
 
 
 class ScanRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,7 +28,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0001"
+REVISION = "0002"
 """Revision of the migrations that makes exactly these tables."""
 
 metadata = MetaData(
@@ -208,7 +208,8 @@ def _tagging() -> list[Column[Any] | CheckConstraint]:
         _of("verdict", nullable=True),
         Column("set_at", Moment, nullable=False),
         CheckConstraint(
-            "(visibility = 'built' AND verdict_id IS NULL) OR (visibility = 'cleared' AND verdict_id IS NOT NULL)",
+            "(visibility IN ('built', 'pulled') AND verdict_id IS NULL) "
+            "OR (visibility = 'cleared' AND verdict_id IS NOT NULL)",
             name="cleared_by_verdict",
         ),
     ]

@@ -4,6 +4,7 @@ Exit codes: 0 done or allowed; 1 a negative answer; 2 wrong usage or bad input; 
 130 interrupted.
 """
 
+import contextlib
 import itertools
 import signal
 import sys
@@ -41,6 +42,14 @@ COMMANDS: dict[str, Command] = {
     "sign": Command("tidewaiter.cli.trust:sign", "Sign an image of the store in cosign's format."),
     "verify": Command("tidewaiter.cli.trust:verify", "Check the signature of an image."),
     "push": Command("tidewaiter.cli.ship:push", "Push a cleared image of the store, and its signature, to a registry."),
+    "pull": Command("tidewaiter.cli.ship:pull", "Put an image of a registry, a layout or an archive into the store."),
+    "copy": Command(
+        "tidewaiter.cli.ship:copy", "Copy an image between registries, layouts, archives and the store, byte for byte."
+    ),
+    "export": Command(
+        "tidewaiter.cli.ship:export",
+        "Write an image into a file that `docker load`, `ctr images import`, podman and skopeo read.",
+    ),
     "exec": Command(
         "tidewaiter.cli.execute:execute",
         "Run a command in an image: its user and environment, a read-only root, no network.",
@@ -141,6 +150,8 @@ def _report(error: TidewaiterError, arguments: Sequence[str]) -> int:
             pass
         else:
             return error.exit_code
+    with contextlib.suppress(OSError):  # what is left in the buffer must not change the exit code at the very end
+        console.finish()
     word = "denied" if error.exit_code == 1 else "error"
     console.tell(f"{word}: {error.message}\n  next: {error.next_step}")
     return error.exit_code

@@ -117,9 +117,24 @@ CONNECTIONS = 32
 TAGS = 100_000
 TAG_PAGE = 1000
 TOKEN_BYTES = 64 * KIB
+TOKEN_SECONDS = 60.0
+"""Validity of a token that does not say (Docker's token specification)."""
+REPOSITORIES = 1_000_000
+CREDENTIAL_HELPER_SECONDS = 60.0
+"""A credential helper may have to ask the user."""
+UPLOAD_END_SECONDS = 300.0
+"""A registry may hash or move a whole blob before it answers the request that ends its upload."""
+UPLOAD_CHUNK_BYTES = 64 * MIB
+"""A larger blob is sent in chunks of this size, so that a lost connection does not cost all of it."""
 CREDENTIALS_FILE_BYTES = 1 * MIB
 TRANSFERS = 4
 """Blobs of one image sent or fetched at the same time."""
+REFERRERS_COPIED = 1000
+"""Manifests that refer to one image, directly or not, which a copy takes along."""
+REFERRER_DEPTH = 4
+BLOB_PLACES = 20_000
+"""Blobs of one registry host of which is remembered in which repository they lie."""
+BLOB_PLACES_BYTES = 16 * MIB
 
 # Signatures.
 KEY_FILE_BYTES = 64 * KIB

@@ -146,7 +146,7 @@ def _explain(path: Path, text: str, error: msgspec.ValidationError) -> ProjectEr
 
 def _inside(path: Path, text: str, table: str, key: str, value: str) -> None:
     parts = Path(value).parts
-    if not value or Path(value).is_absolute() or ".." in parts:
+    if not value or "\0" in value or Path(value).is_absolute() or ".." in parts:
         raise ProjectError(
             f"{path}:{_line_of(text, table, key)}: [{table}] {key}: {value!r} is not a path inside the project",
             next_step="Name a file or folder below the project folder, without `..`.",
@@ -167,9 +167,11 @@ def _check_values(path: Path, text: str, content: ProjectFile) -> None:
     _inside(path, text, "python", "requirements", content.python.requirements)
     for name in content.app.include:
         _inside(path, text, "app", "include", name)
-    if not content.app.entrypoint:
+    words = content.app.entrypoint
+    empty = not words or not words[0]
+    if empty or any("\0" in word for word in words):
         raise ProjectError(
-            f"{path}:{_line_of(text, 'app', 'entrypoint')}: [app] entrypoint is empty",
+            f"{path}:{_line_of(text, 'app', 'entrypoint')}: [app] entrypoint {'is empty' if empty else 'has a NUL'}",
             next_step='Name the program and its arguments, for example ["python", "/app/train.py"].',
         )
 

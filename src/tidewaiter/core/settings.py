@@ -62,6 +62,19 @@ SETTINGS: tuple[Setting, ...] = (
         "Registries, as HOST[:PORT] separated by commas, that are spoken to without TLS. Never implied.",
     ),
     Setting(
+        "ca_file",
+        "TIDEWAITER_CA_FILE",
+        "",
+        "PEM file of certificate authorities that are trusted beside the system's, for every host.",
+    ),
+    Setting(
+        "certificates",
+        "TIDEWAITER_CERTIFICATES",
+        "certs.d in the home",
+        "Folder in Docker's layout: `HOST[:PORT]/*.crt` are authorities, `NAME.cert` and `NAME.key` a client "
+        "certificate, for that host only.",
+    ),
+    Setting(
         "threads",
         "TIDEWAITER_THREADS",
         "the number of processors",
@@ -106,6 +119,11 @@ class Home(msgspec.Struct, frozen=True):
         return self.path / "keys"
 
     @property
+    def certificates(self) -> Path:
+        """Certificates by registry host, as in Docker's `certs.d`."""
+        return self.path / "certs.d"
+
+    @property
     def recipes(self) -> Path:
         """The company's own base recipes; they come before those that ship."""
         return self.path / "recipes"
@@ -120,6 +138,8 @@ class Settings(msgspec.Struct, frozen=True):
     python_index: str
     osv_mirror: str
     plain_http: frozenset[str]
+    ca_file: Path | None
+    certificates: Path
     threads: int
     origin: str
     source_date_epoch: int | None
@@ -198,6 +218,7 @@ def load(environment: dict[str, str] | None = None) -> Settings:
         return str(value)
 
     threads = text("threads")
+    ca_file, certificates = text("ca_file"), text("certificates")
     epoch = variables.get("SOURCE_DATE_EPOCH")
     password = variables.get("COSIGN_PASSWORD")
     return Settings(
@@ -207,6 +228,10 @@ def load(environment: dict[str, str] | None = None) -> Settings:
         python_index=text("python_index"),
         osv_mirror=text("osv_mirror").rstrip("/"),
         plain_http=frozenset(host.strip() for host in text("plain_http").split(",") if host.strip()),
+        ca_file=Path(ca_file).expanduser().absolute() if ca_file else None,
+        certificates=home.certificates
+        if certificates == "certs.d in the home"
+        else Path(certificates).expanduser().absolute(),
         threads=processors()
         if threads == "the number of processors"
         else _whole_number(threads, "TIDEWAITER_THREADS", least=1),
@@ -227,10 +252,23 @@ def tool_environment() -> dict[str, str]:
         "SSL_CERT_DIR",
         "XDG_CACHE_HOME",
         "UV_CACHE_DIR",
+        "DOCKER_CONFIG",
     )
     proxies = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
     names = {*kept, *proxies, *(name.upper() for name in proxies)}
     return {name: value for name, value in os.environ.items() if name in names}
+
+
+def proxy_variables() -> dict[str, str]:
+    """What the environment says about proxies."""
+    names = {"http_proxy", "https_proxy", "no_proxy", "all_proxy", "request_method"}
+    return {name: value for name, value in os.environ.items() if name.lower() in names}
+
+
+def docker_folder() -> Path:
+    """Where `docker login` keeps its `config.json`: `DOCKER_CONFIG`, else `~/.docker`."""
+    folder = os.environ.get("DOCKER_CONFIG", "")
+    return Path(folder).expanduser() if folder else Path.home() / ".docker"
 
 
 def tracing() -> bool:

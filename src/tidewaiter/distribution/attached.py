@@ -9,6 +9,7 @@ from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.manifest import Descriptor
 
 Suffix = Literal["sig", "att", "sbom"]
+SUFFIXES: tuple[Suffix, ...] = ("sig", "att", "sbom")
 
 
 def tag(image: Digest, suffix: Suffix) -> str:

@@ -1,7 +1,12 @@
-"""Who we are to a registry: Basic, or a bearer token fetched where the registry says (Docker's token protocol)."""
+"""Who we are to a registry: Basic, or a bearer token fetched where the registry says (Docker's token protocol).
+
+A token is kept until it expires, for its scope and for every smaller one. A scope is what the protocol calls so,
+`repository:NAME:ACTION,ACTION`; several are separated by spaces.
+"""
 
 import re
 import threading
+import time
 from collections.abc import Mapping
 from urllib.parse import urlencode, urlsplit
 
@@ -9,11 +14,13 @@ import msgspec
 
 from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, NetworkError
-from tidewaiter.distribution.credentials import Credential
+from tidewaiter.distribution.credentials import Credential, Credentials
 from tidewaiter.transport import address
-from tidewaiter.transport.client import Client
+from tidewaiter.transport.client import Client, Response
 
 _PARAMETER = re.compile(r'([A-Za-z][A-Za-z0-9_-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_SCHEME = re.compile(r"(?:^|,)\s*(basic|bearer)\b", re.IGNORECASE)
+_HEADER_CHARACTERS = 4096
 
 
 class Challenge(msgspec.Struct, frozen=True):
@@ -23,84 +30,173 @@ class Challenge(msgspec.Struct, frozen=True):
     parameters: Mapping[str, str]
 
 
+class _Answer(msgspec.Struct, frozen=True):
+    token: str | None = None
+    access_token: str | None = None
+    expires_in: int | float | None = None
+
+
 class _Token(msgspec.Struct, frozen=True):
-    token: str = ""
-    access_token: str = ""
+    header: str
+    until: float
+    """Monotonic seconds."""
 
 
 def parse_challenge(header: str) -> Challenge | None:
-    """The first Basic or Bearer challenge in `header` (RFC 9110, section 11.6.1); None when there is none."""
-    match = re.search(r"\b(basic|bearer)\b", header[:4096], re.IGNORECASE)
-    if match is None:
+    """The first Bearer, else the first Basic challenge in `header` (RFC 9110, section 11.6.1); None without one."""
+    header = header[:_HEADER_CHARACTERS]
+    found = sorted(_SCHEME.finditer(header), key=lambda match: (match[1].lower() != "bearer", match.start()))
+    if not found:
         return None
+    match = found[0]
+    end = min((other.start() for other in found if other.start() > match.start()), default=len(header))
     parameters = {
         name.lower(): quoted.replace("\\", "") or plain
-        for name, quoted, plain in _PARAMETER.findall(header[:4096], match.end())
+        for name, quoted, plain in _PARAMETER.findall(header, match.end(), end)
     }
     return Challenge(match[1].lower(), parameters)
 
 
-class Authorizer:
-    """Remembers, per scope, the `Authorization` header that one registry has accepted. Safe from many threads."""
+def _actions(scope: str) -> dict[str, set[str]]:
+    """`{"repository:a/b": {"pull", "push"}}` of a scope."""
+    found: dict[str, set[str]] = {}
+    for part in scope.split():
+        resource, _, actions = part.rpartition(":")
+        found.setdefault(resource, set()).update(actions.split(","))
+    return found
 
-    def __init__(self, client: Client, host: str, credential: Credential | None, plain_http: frozenset[str]) -> None:
+
+def covers(have: str, want: str) -> bool:
+    """Whether a token for the scope `have` does for `want`."""
+    granted = _actions(have)
+    return all(actions <= granted.get(resource, set()) for resource, actions in _actions(want).items())
+
+
+def widened(scope: str, asked: str) -> str:
+    """`scope` with what the registry `asked` for beyond it, but of no other resource."""
+    wanted, more = _actions(scope), _actions(asked)
+    return " ".join(
+        ":".join((resource, ",".join(sorted(actions | more.get(resource, set())))))
+        for resource, actions in wanted.items()
+    )
+
+
+class Authorizer:
+    """The `Authorization` headers that one registry accepts. Safe from many threads."""
+
+    def __init__(self, client: Client, host: str, credentials: Credentials, plain_http: frozenset[str]) -> None:
         self._client = client
         self._host = host
-        self._credential = credential
+        self._credentials = credentials
         self._plain_http = plain_http
-        self._headers: dict[str, str] = {}
+        self._challenge: Challenge | None = None
+        self._basic: str | None = None
+        self._tokens: dict[str, _Token] = {}
+        self._wider: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def header(self, scope: str) -> Mapping[str, str]:
-        """Headers to send with a request that needs `scope`; empty before any challenge."""
-        value = self._headers.get(scope)
-        return {"Authorization": value} if value else {}
+        """Headers to send with a request that needs `scope`; empty before any challenge.
 
-    def answer(self, scope: str, challenge: Challenge, refused: str | None) -> bool:
-        """Prepare an answer to `challenge`; False when there is none better than the `refused` header value.
+        Raises:
+            NetworkError: an expired token could not be renewed.
+        """
+        if self._basic is not None:
+            return {"Authorization": self._basic}
+        if self._challenge is None:
+            return {}
+        with self._lock:
+            return {"Authorization": self._token(scope) or self._fetch(scope, self._challenge)}
+
+    def answer(self, scope: str, challenge: Challenge, refused: str | None) -> Mapping[str, str] | None:
+        """Headers that answer `challenge`; None when there are none better than the `refused` header value.
 
         Raises:
             NetworkError: the token service could not be asked or refused.
+            UndeterminedError: a credential helper failed.
         """
         with self._lock:
-            known = self._headers.get(scope)
-            if known is not None and known != refused:
-                return True  # another thread has just answered the same challenge
             if challenge.scheme == "basic":
-                if self._credential is None or refused == self._credential.basic:
-                    return False
-                self._headers[scope] = self._credential.basic
-                return True
-            self._headers[scope] = self._bearer(scope, challenge)
-            return True
+                credential = self._credential()
+                if credential is None or not credential.username or refused == credential.basic:
+                    return None
+                self._basic = credential.basic
+                return {"Authorization": self._basic}
+            known = self._token(scope)
+            if known is not None and known != refused:
+                return {"Authorization": known}  # another thread has just answered the same challenge
+            self._basic, self._challenge = None, challenge
+            self._tokens = {key: token for key, token in self._tokens.items() if token.header != refused}
+            self._wider[scope] = widened(scope, challenge.parameters.get("scope", ""))
+            value = self._fetch(scope, challenge)
+            return {"Authorization": value} if value != refused else None
 
-    def _bearer(self, scope: str, challenge: Challenge) -> str:
+    def _credential(self) -> Credential | None:
+        return self._credentials.get(self._host.lower())
+
+    def _token(self, scope: str) -> str | None:
+        now = time.monotonic()
+        wanted = self._wider.get(scope, scope)
+        fitting = (t.header for have, t in self._tokens.items() if t.until > now and covers(have, wanted))
+        return next(fitting, None)
+
+    def _fetch(self, scope: str, challenge: Challenge) -> str:
+        credential = self._credential()
+        if credential is not None and credential.registry_token:
+            return f"Bearer {credential.registry_token}"
+        wanted = self._wider.get(scope, scope)
         realm = self._realm(challenge)
-        query = {"scope": scope} if scope else {}
-        if service := challenge.parameters.get("service"):
-            query["service"] = service
-        url = realm + ("&" if urlsplit(realm).query else "?") + urlencode(query)
-        headers = {"Authorization": self._credential.basic} if self._credential else {}
-        response = self._client.request("GET", url, headers=headers, limit=limits.TOKEN_BYTES)
+        start = time.monotonic()
+        response = self._ask(realm, wanted, challenge.parameters.get("service", ""), credential)
         if response.status != 200:
-            raise NetworkError(
-                f"{address.redacted(realm)} gives no token for {self._host}: it answered {response.status}",
-                next_step=f"Log in with `docker login {self._host}` or check the account's rights.",
-                code="registry_unauthorized",
-            )
+            raise self._refused(realm, response.status, credential)
         try:
-            answer = msgspec.json.decode(response.body, type=_Token)
+            answer = msgspec.json.decode(response.body, type=_Answer)
         except (msgspec.DecodeError, RecursionError) as error:
             raise NetworkError(
                 f"{address.redacted(realm)} answered something that is not a token",
                 next_step="Check the registry's token service.",
             ) from error
-        token = answer.token or answer.access_token
+        token = answer.token or answer.access_token or ""
         if not token or not token.isascii() or not token.isprintable() or " " in token:
             raise NetworkError(
                 f"{address.redacted(realm)} answered an unusable token", next_step="Check the registry's token service."
             )
+        seconds = answer.expires_in if answer.expires_in and answer.expires_in > 0 else limits.TOKEN_SECONDS
+        # A request that is sent in the last moment arrives too late.
+        self._tokens[wanted] = _Token(f"Bearer {token}", start + seconds - min(seconds / 10, 10.0))
         return f"Bearer {token}"
+
+    def _ask(self, realm: str, scope: str, service: str, credential: Credential | None) -> Response:
+        pairs = [*([("service", service)] if service else []), *(("scope", part) for part in scope.split())]
+        if credential is not None and credential.identity_token:
+            form = {
+                "grant_type": "refresh_token",
+                "refresh_token": credential.identity_token,
+                "client_id": "tidewaiter",
+                "scope": scope,
+                "service": service,
+            }
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            body = urlencode(form).encode()
+            return self._client.request(
+                "POST", realm, headers=headers, content=body, limit=limits.TOKEN_BYTES, repeat=True
+            )
+        url = realm + ("&" if urlsplit(realm).query else "?") + urlencode(pairs) if pairs else realm
+        headers = {"Authorization": credential.basic} if credential and credential.username else {}
+        return self._client.request("GET", url, headers=headers, limit=limits.TOKEN_BYTES)
+
+    def _refused(self, realm: str, status: int, credential: Credential | None) -> NetworkError:
+        said = f"{address.redacted(realm)} gives no token for {self._host}: it answered {status}"
+        if status >= 500 or status == 429:
+            return NetworkError(said, next_step="Try again later; the registry's token service has a problem.")
+        known = "The stored login is not accepted" if credential else "Nobody is logged in there"
+        return NetworkError(
+            said,
+            next_step=f"{known}: use `docker login {self._host}` and check the account's rights; "
+            "trying again alone does not help.",
+            code="registry_unauthorized",
+        )
 
     def _realm(self, challenge: Challenge) -> str:
         """Where to ask: https, or a host that the user has allowed to be spoken to without TLS."""

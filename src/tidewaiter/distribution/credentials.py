@@ -1,28 +1,39 @@
-"""Registry passwords from Docker's `config.json`, as `docker login` and `skopeo login` write them.
+"""Registry passwords as `docker login` and `skopeo login` leave them: Docker's `config.json` and its helpers.
 
-Only what stands in `auths` is read; credential helpers are not started.
+Order for one host, as in Docker: the helper that `credHelpers` names for it, else the helper of `credsStore`, and
+when that has nothing, the entry in `auths`. A helper is started when a registry asks for a password, not before.
 """
 
 import base64
 import binascii
+import threading
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
-from tidewaiter.core import limits
+from tidewaiter.core import limits, settings
 from tidewaiter.core.errors import InputError
+from tidewaiter.distribution import credential_helper
 
+_HUB = "docker.io"
 _HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io")
+_IDENTITY_TOKEN_USER = "<token>"  # noqa: S105  # Docker's mark, not a secret
 
 
 class Credential(msgspec.Struct, frozen=True):
-    """User name and password for one registry host."""
+    """User name and password for one registry host, or a token in their place."""
 
     username: str
     password: str
+    identity_token: str = ""
+    """Exchanged for bearer tokens (OAuth 2 refresh token); there is no password then."""
+    registry_token: str = ""
+    """A bearer token that is sent as it is."""
 
     def __repr__(self) -> str:
-        """Without the password."""
+        """Without the secrets."""
         return f"Credential({self.username!r}, …)"
 
     @property
@@ -31,38 +42,88 @@ class Credential(msgspec.Struct, frozen=True):
         return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
 
+class Credentials(Protocol):
+    """Credentials by registry host as a reference names it, in lower case; a dict is one."""
+
+    def get(self, host: str, /) -> Credential | None:
+        """Those for `host`; None when there are none."""
+
+
 class _Entry(msgspec.Struct, frozen=True):
     auth: str = ""
     username: str = ""
     password: str = ""
+    identitytoken: str = ""
+    registrytoken: str = ""
 
 
-class _File(msgspec.Struct, frozen=True):
+class _File(msgspec.Struct, frozen=True, rename={"store": "credsStore", "helpers": "credHelpers"}):
     auths: dict[str, _Entry] = {}
+    store: str = ""
+    helpers: dict[str, str] = {}
 
-
-Credentials = dict[str, Credential]
-"""By registry host as a reference names it."""
 
 NONE: Credentials = {}
 
 
+class DockerConfig:
+    """What one `config.json` gives. Safe from many threads."""
+
+    def __init__(self, stored: Mapping[str, Credential], *, store: str = "", helpers: Mapping[str, str]) -> None:
+        self.stored = stored
+        self._store = store
+        self._helpers = helpers
+        self._asked: dict[str, Credential | None] = {}
+        self._lock = threading.Lock()
+
+    def get(self, host: str, /) -> Credential | None:
+        """Credentials for `host`; each helper is asked once for it.
+
+        Raises:
+            MissingToolError: the helper in charge is not installed.
+            UndeterminedError: it failed.
+        """
+        name = self._helpers.get(host, self._store)
+        if not name:
+            return self.stored.get(host)
+        with self._lock:
+            if host not in self._asked:
+                secret = credential_helper.get(name, _HUB_KEYS[0] if host == _HUB else host)
+                self._asked[host] = _from_helper(secret) if secret is not None else None
+            return self._asked[host] or self.stored.get(host)
+
+
 def default_path() -> Path:
     """Where `docker login` writes."""
-    return Path.home() / ".docker" / "config.json"
+    return settings.docker_folder() / "config.json"
+
+
+def _from_helper(secret: credential_helper.Secret) -> Credential:
+    if secret.username == _IDENTITY_TOKEN_USER:
+        return Credential("", "", identity_token=secret.secret)
+    return Credential(secret.username, secret.secret)
 
 
 def _decoded(entry: _Entry) -> Credential | None:
-    if not entry.auth:
-        return Credential(entry.username, entry.password) if entry.username else None
-    username, colon, password = base64.b64decode(entry.auth, validate=True).decode().partition(":")
-    if not colon:
-        raise ValueError("no colon in `auth`")
-    return Credential(username, password.rstrip("\0"))
+    username, password = entry.username, entry.password
+    if entry.auth:
+        username, colon, password = base64.b64decode(entry.auth, validate=True).decode().partition(":")
+        if not colon:
+            raise ValueError("no colon in `auth`")
+        password = password.rstrip("\0")
+    if not (username or entry.identitytoken or entry.registrytoken):
+        return None
+    return Credential(username, password, entry.identitytoken, entry.registrytoken)
 
 
-def load(path: Path) -> Credentials:
-    """The credentials in the file at `path`; none when there is no such file.
+def _host(key: str) -> str:
+    if key in _HUB_KEYS:
+        return _HUB
+    return key.removeprefix("https://").removeprefix("http://").partition("/")[0].lower()
+
+
+def load(path: Path) -> DockerConfig:
+    """The credentials that the file at `path` leads to; none when there is no such file.
 
     Raises:
         InputError: the file is too large, not JSON, or an entry is malformed. Its content is not shown.
@@ -71,24 +132,23 @@ def load(path: Path) -> Credentials:
         with path.open("rb") as file:
             data = file.read(limits.CREDENTIALS_FILE_BYTES + 1)
     except FileNotFoundError:
-        return {}
+        return DockerConfig({}, helpers={})
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}", next_step="Check its permissions.") from error
     log_in = "Remove the entry and log in again with `docker login` or `skopeo login`."
     if len(data) > limits.CREDENTIALS_FILE_BYTES:
         raise InputError(f"{path} is over {limits.CREDENTIALS_FILE_BYTES} bytes", next_step=log_in)
     try:
-        auths = msgspec.json.decode(data, type=_File).auths
+        config = msgspec.json.decode(data, type=_File)
     except (msgspec.DecodeError, RecursionError) as error:
         raise InputError(f"{path} is not Docker's config.json: {error}", next_step=log_in) from error
-    found: Credentials = {}
-    for key, entry in auths.items():
+    found: dict[str, Credential] = {}
+    for key, entry in config.auths.items():
         try:
             credential = _decoded(entry)
         except (ValueError, binascii.Error):
             # The cause would show the password.
             raise InputError(f"{path}: the entry of {key!r} is malformed", next_step=log_in) from None
         if credential is not None:
-            host = "docker.io" if key in _HUB_KEYS else key.removeprefix("https://").removeprefix("http://")
-            found[host.partition("/")[0].lower()] = credential
-    return found
+            found[_host(key)] = credential
+    return DockerConfig(found, store=config.store, helpers={_host(key): name for key, name in config.helpers.items()})

@@ -6,18 +6,23 @@ like a local one, layer by layer, without being stored.
 
 import hashlib
 import io
-import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import IO, Protocol
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import IO, Literal, Protocol, TypeVar
+from urllib.parse import urlencode
 
 import msgspec
 
 from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, IntegrityError, LimitError, NetworkError, NotFoundError
 from tidewaiter.distribution import credentials as stored
+from tidewaiter.distribution import listing, referrers, refusals
 from tidewaiter.distribution.authorization import Authorizer, parse_challenge
+from tidewaiter.distribution.blobs import Download, File
 from tidewaiter.distribution.credentials import Credentials
+from tidewaiter.distribution.upload import Upload, session_url
 from tidewaiter.oci import digest as digests
 from tidewaiter.oci import manifest as documents
 from tidewaiter.oci import reference as references
@@ -25,25 +30,12 @@ from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.manifest import Descriptor, Index
 from tidewaiter.oci.reference import RegistryReference
 from tidewaiter.transport import address, retry
-from tidewaiter.transport.client import Client, Content, Response
+from tidewaiter.transport.client import Client, Content, Response, StreamedResponse
 
 _MANIFEST_ACCEPT = ", ".join([*sorted(documents.MANIFEST_TYPES), *sorted(documents.INDEX_TYPES)])
 _CHUNK = 1 << 20
-_WORTH_ANOTHER_UPLOAD = frozenset({NetworkError.default_code, "network_timeout"})
-_NOT_A_REGISTRY = "Check the host and port: something other than a registry answers there."
 
-
-class _Problem(msgspec.Struct, frozen=True):
-    code: str = ""
-    message: str = ""
-
-
-class _Problems(msgspec.Struct, frozen=True):
-    errors: list[_Problem] = []
-
-
-class _Tags(msgspec.Struct, frozen=True):
-    tags: list[str] | None = None
+Answer = TypeVar("Answer", Response, StreamedResponse)
 
 
 class Sink(Protocol):
@@ -66,48 +58,9 @@ class RawManifest(msgspec.Struct, frozen=True):
         return Descriptor(media_type=self.media_type, digest=self.digest, size=len(self.data))
 
 
-def _reason(response: Response) -> str:
-    """What the registry says about its refusal, fit to be printed."""
-    try:
-        problems = msgspec.json.decode(response.body, type=_Problems).errors
-        text = "; ".join(f"{problem.code} {problem.message}".strip() for problem in problems[:3])
-    except (msgspec.DecodeError, RecursionError):
-        text = ""
-    return ": " + "".join(c if c.isprintable() else "?" for c in text[:300]) if text else ""
-
-
 def _digest_like(data: bytes, digest: Digest | None) -> Digest:
     algorithm = digests.algorithm(digest) if digest else "sha256"
     return Digest(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
-
-
-class _Verified(io.RawIOBase):
-    """A stream that fails at its end when its bytes do not have the digest promised."""
-
-    def __init__(self, body: io.RawIOBase, digest: Digest, source: str) -> None:
-        self._body = body
-        self._digest = digest
-        self._source = source
-        self._hash = hashlib.new(digests.algorithm(digest))
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: "memoryview | bytearray") -> int:  # type: ignore[override]  # typeshed's Buffer needs Python 3.12
-        """Fill `buffer`; raises `IntegrityError` at the end of bytes that are not the blob asked for."""
-        count = self._body.readinto(buffer) or 0
-        self._hash.update(memoryview(buffer)[:count])
-        if not count and len(buffer) and f"{digests.algorithm(self._digest)}:{self._hash.hexdigest()}" != self._digest:
-            raise IntegrityError(
-                f"{self._source} sent bytes that are not {self._digest}",
-                next_step="Do not use this image; the registry's storage is damaged or tampered with.",
-            )
-        return count
-
-    def close(self) -> None:
-        """Close the connection's body as well."""
-        self._body.close()
-        super().close()
 
 
 class Registry:
@@ -120,12 +73,14 @@ class Registry:
         *,
         plain_http: frozenset[str] = frozenset(),
         credentials: Credentials = stored.NONE,
+        lock_directory: Path | None = None,
     ) -> None:
         self.host = host
+        self.lock_directory = lock_directory
         self.client = client
         api_host = RegistryReference(host=host, repository="any").api_host
         self._base = f"{'http' if host.lower() in plain_http else 'https'}://{api_host}"
-        self._authorizer = Authorizer(client, host, credentials.get(host.lower()), plain_http)
+        self._authorizer = Authorizer(client, host, credentials, plain_http)
 
     def repository(self, name: str) -> "Repository":
         """The repository `name`; raises `InputError` when that is no repository name."""
@@ -154,54 +109,98 @@ class Registry:
         headers: Mapping[str, str] | None = None,
         content: Callable[[], Content] | bytes | None = None,
         limit: int = limits.JSON_BODY_BYTES,
+        repeat: bool = False,
+        patient: bool = False,
     ) -> Response:
         """The answer to one API request, whatever its status; a challenge is answered once.
 
         `path` is a path of this host, or an absolute URL that the registry has given; credentials go only to
-        this host.
+        this host. `repeat` and `patient` as in `Client.request`.
         """
         url = self.url(path) if path.startswith("/") else path
-        own = address.origin(url) == address.origin(self._base)
-        for attempt in range(2):
-            authorization = self._authorizer.header(scope) if own else {}
-            body = content() if callable(content) else content
-            response = self.client.request(
-                method, url, headers={**(headers or {}), **authorization}, content=body, limit=limit
-            )
-            challenge = parse_challenge(response.headers.get("www-authenticate", ""))
-            if response.status != 401 or not own or attempt or challenge is None:
-                break
-            if not self._authorizer.answer(scope, challenge, authorization.get("Authorization")):
-                break
-        return response
+        budget = self.client.budget()
 
-    def upload_url(self, location: str | None, request_url: str) -> str:
-        """Where an upload session lies; raises `NetworkError` when the registry leads us off TLS or nowhere."""
-        if not location:
-            raise NetworkError(f"{self.host} opened an upload without a Location", next_step=_NOT_A_REGISTRY)
-        return address.redirected(request_url, location)
+        def send(authorization: Mapping[str, str]) -> Response:
+            while True:
+                body = content() if callable(content) else content
+                response = self.client.request(
+                    method,
+                    url,
+                    headers={**(headers or {}), **authorization},
+                    content=body,
+                    limit=limit,
+                    repeat=repeat,
+                    patient=patient,
+                )
+                # The client itself can only repeat a body that it has.
+                busy = callable(content) and retry.server_busy(response.status)
+                if not busy or not budget.again(retry.requested_wait(response.headers)):
+                    return response
+
+        return self._authorized(url, scope, send, lambda response: response)
+
+    def stream(
+        self, path: str, *, scope: str, headers: Mapping[str, str] | None = None, limit: int
+    ) -> StreamedResponse:
+        """The answer to a GET, whatever its status, with its body unread; otherwise like `call`."""
+        url = self.url(path)
+
+        def send(authorization: Mapping[str, str]) -> StreamedResponse:
+            return self.client.stream(url, limit=limit, headers={**(headers or {}), **authorization})
+
+        def close(answer: StreamedResponse) -> None:
+            answer.body.close()
+
+        return self._authorized(url, scope, send, close)
+
+    def _authorized(
+        self,
+        url: str,
+        scope: str,
+        send: Callable[[Mapping[str, str]], Answer],
+        discard: Callable[[Answer], object],
+    ) -> Answer:
+        if address.origin(url) != address.origin(self._base):
+            return send({})
+        authorization = self._authorizer.header(scope)
+        answer = send(authorization)
+        challenge = parse_challenge(answer.headers.get("www-authenticate", "")) if answer.status == 401 else None
+        if challenge is None:
+            return answer
+        better = self._authorizer.answer(scope, challenge, authorization.get("Authorization"))
+        if better is None:
+            return answer
+        discard(answer)
+        return send(better)
 
     def refusal(self, response: Response, what: str) -> NetworkError | NotFoundError:
         """The error that says why the registry did not do what was asked."""
-        status = response.status
-        said = f"{self.host} answered {status} for {what}{_reason(response)}"
-        if status == 404:
-            return NotFoundError(
-                f"{self.host} has no {what}{_reason(response)}",
-                next_step="Check the name and the tag; list them with `skopeo list-tags`.",
-            )
-        if status in {401, 403}:
-            return NetworkError(
-                said,
-                next_step=f"Log in with `docker login {self.host}` (credential helpers are not asked) "
-                "and check the account's rights.",
-                code="registry_unauthorized" if status == 401 else "registry_forbidden",
-            )
-        if status == 429:
-            return NetworkError(said, next_step="Wait; the registry limits how often it is asked.", code="busy")
-        if status < 500:
-            return NetworkError(said, next_step="Look into the registry's log for the reason.", code="registry_refused")
-        return NetworkError(said, next_step="Try again later; if it persists, look into the registry's log.")
+        return refusals.refusal(self.host, response, what)
+
+    def repositories(self) -> list[str]:
+        """All repositories that the registry lists for us, sorted. Raises `LimitError` over `REPOSITORIES`."""
+        return self.pages("/v2/_catalog", "repositories", scope="registry:catalog:*", most=limits.REPOSITORIES)
+
+    def pages(self, path: str, what: Literal["tags", "repositories"], *, scope: str, most: int) -> list[str]:
+        """All names of a list that comes in pages, sorted."""
+        found: set[str] = set()
+        path += f"?n={limits.TAG_PAGE}"
+        while path:
+            response = self.call("GET", path, scope=scope)
+            if response.status != 200:
+                raise self.refusal(
+                    response, what if what == "repositories" else path.split("/", 2)[2].rpartition("/tags")[0]
+                )
+            page = list(listing.names(response, what, refusals.NOT_A_REGISTRY))
+            before = len(found)
+            found.update(page)
+            if len(found) > most:
+                raise LimitError(
+                    f"{self.host}{path.partition('?')[0]} names more than {most} {what}",
+                    next_step="Name the one you want.",
+                )
+            path = listing.next_page(response, path, page, limits.TAG_PAGE, fresh=len(found) > before)
+        return sorted(found)
 
 
 class Repository:
@@ -211,6 +210,7 @@ class Repository:
         self.registry = registry
         self.name = name
         self._manifests: set[Digest] = set()
+        self._sessions: dict[Digest, str] = {}
 
     def __str__(self) -> str:
         return f"{self.registry.host}/{self.name}"
@@ -218,8 +218,13 @@ class Repository:
     def _path(self, kind: str, target: str) -> str:
         return f"/v2/{self.name}/{kind}/{target}"
 
-    def _scope(self, *, push: bool = False) -> str:
-        return f"repository:{self.name}:{'pull,push' if push else 'pull'}"
+    def _scope(self, *, push: bool = False, delete: bool = False) -> str:
+        actions = "delete,pull" if delete else "pull,push" if push else "pull"
+        return f"repository:{self.name}:{actions}"
+
+    def get(self, path: str) -> Response:
+        """The answer to a GET of this repository, whatever its status."""
+        return self.registry.call("GET", path, scope=self._scope(), limit=limits.MANIFEST_BYTES)
 
     # Manifests
 
@@ -245,8 +250,9 @@ class Repository:
         media_type = response.headers.get("content-type", "").partition(";")[0].strip()
         if "json" not in media_type:
             raise NetworkError(
-                f"{self} answered {media_type or 'an unnamed type'} for {target}, not a manifest",
-                next_step=_NOT_A_REGISTRY,
+                f"{self} answered {media_type or 'an unnamed type'} for {target}, not a manifest "
+                f"({refusals.asked(response)})",
+                next_step=refusals.NOT_A_REGISTRY,
             )
         claimed = response.headers.get("docker-content-digest")
         promised = asked or (digests.parse(claimed) if claimed else None)
@@ -254,7 +260,8 @@ class Repository:
         if promised is not None and actual != promised:
             raise IntegrityError(
                 f"{self} sent a manifest of digest {actual} for {promised}",
-                next_step="Do not use this image; the registry's storage is damaged or tampered with.",
+                next_step="Do not use what arrived. Try again; if it stays so, the registry's storage is damaged or "
+                "tampered with.",
             )
         document = documents.decode_manifest(response.body, media_type)
         if isinstance(document, Index):
@@ -278,7 +285,11 @@ class Repository:
         return self._exists(response, f"{self.name}:{target}")
 
     def put_manifest(self, target: str, data: bytes, media_type: str) -> Digest:
-        """Store a manifest under a tag or digest and return its digest; its blobs must be there already."""
+        """Store a manifest under a tag or digest and return its digest; its blobs must be there already.
+
+        A manifest with a `subject` is entered into the fallback tag of that subject when the registry does not say
+        that it keeps the list of referrers itself.
+        """
         digest = _digest_like(data, digests.parse(target) if ":" in target else None)
         response = self.registry.call(
             "PUT",
@@ -286,6 +297,7 @@ class Repository:
             scope=self._scope(push=True),
             headers={"Content-Type": media_type},
             content=data,
+            repeat=True,
         )
         if response.status != 201:
             raise self.registry.refusal(response, f"the manifest of {self.name}:{target}")
@@ -295,28 +307,47 @@ class Repository:
                 f"{self} stored the manifest as {stored_as} instead of {digest}",
                 next_step="The registry changes manifests; signatures will not hold there. Use another one.",
             )
+        referring = referrers.subject_of(data)
+        if referring is not None and referring.subject is not None and "oci-subject" not in response.headers:
+            entry = referrers.describe(data, media_type, digest, referring)
+            referrers.add(self, referring.subject.digest, entry, self.registry.lock_directory)
         return digest
+
+    def delete_manifest(self, target: str) -> None:
+        """Delete the manifest of a digest, with all its tags, or one tag, where the registry can do that.
+
+        Raises:
+            NotFoundError: there is none.
+            NetworkError: the registry could not be asked, or refused; many must be told to allow it.
+        """
+        asked = digests.parse(target) if ":" in target else None
+        raw = self.manifest(target) if asked else None
+        response = self.registry.call(
+            "DELETE", self._path("manifests", target), scope=self._scope(delete=True), repeat=True
+        )
+        if response.status not in {202, 204}:
+            raise self.registry.refusal(response, f"deletion of {self.name}{'@' if asked else ':'}{target}")
+        self._manifests.discard(Digest(target))
+        referring = referrers.subject_of(raw.data) if raw is not None else None
+        if raw is not None and referring is not None and referring.subject is not None:
+            entry = referrers.describe(raw.data, raw.media_type, raw.digest, referring)
+            referrers.remove(self, referring.subject.digest, entry, self.registry.lock_directory)
+
+    def referrers(self, digest: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
+        """Descriptors of the manifests whose `subject` is `digest`, of one artifact type or all; may be empty.
+
+        From the referrers API, else from the fallback tag.
+
+        Raises:
+            NetworkError: the registry could not be asked, refused, or is none.
+            InputError: the fallback tag is no index.
+            LimitError: there are more than `INDEX_MANIFESTS`.
+        """
+        return referrers.find(self, digest, artifact_type)
 
     def tags(self) -> list[str]:
         """All tags, sorted; follows the registry's pages. Raises `LimitError` over `TAGS`."""
-        found: set[str] = set()
-        path = self._path("tags", "list") + f"?n={limits.TAG_PAGE}"
-        while path:
-            response = self.registry.call("GET", path, scope=self._scope())
-            if response.status != 200:
-                raise self.registry.refusal(response, f"repository {self.name}")
-            try:
-                page = msgspec.json.decode(response.body, type=_Tags).tags or []
-            except (msgspec.DecodeError, RecursionError) as error:
-                raise NetworkError(f"{self} answered no list of tags", next_step=_NOT_A_REGISTRY) from error
-            if len(found) + len(page) > limits.TAGS:
-                raise LimitError(f"{self} has more than {limits.TAGS} tags", next_step="Name the tag you want.")
-            fresh = set(page) - found
-            found |= fresh
-            following = re.match(r'\s*<([^>]+)>\s*;[^,]*\brel="?next\b', response.headers.get("link", ""))
-            # A page without news ends the walk: a hostile registry could lead us in a circle.
-            path = address.redirected(response.url, following[1]) if following and fresh else ""
-        return sorted(found)
+        return self.registry.pages(self._path("tags", "list"), "tags", scope=self._scope(), most=limits.TAGS)
 
     # Blobs
 
@@ -328,27 +359,36 @@ class Repository:
     def _exists(self, response: Response, what: str) -> bool:
         if response.status not in {200, 404}:
             raise self.registry.refusal(response, what)
+        if response.status == 200 and response.headers.get("content-type", "").startswith("text/html"):
+            # A gateway that wants a log-in answers 200 for everything.
+            raise NetworkError(
+                f"{self.registry.host} answered a web page for {what} ({refusals.asked(response)})",
+                next_step=refusals.NOT_A_REGISTRY,
+            )
         return response.status == 200
 
-    def open(self, digest: Digest) -> IO[bytes]:
-        """A stream of the blob; reading its end raises `IntegrityError` when the bytes are not the blob.
+    def _download(self, digest: Digest, *, size: int | None, offset: int = 0, verify: bool = True) -> Download:
+        path, scope = self._path("blobs", digest), self._scope()
+
+        def ask(position: int) -> StreamedResponse:
+            headers = {"Range": f"bytes={position}-"} if position else {}
+            limit = limits.LAYER_BYTES if size is None else size
+            return self.registry.stream(path, scope=scope, headers=headers, limit=limit)
+
+        budget = self.registry.client.budget
+        return Download(ask, budget, digest, str(self), size=size, offset=offset, verify=verify)
+
+    def open(self, digest: Digest, offset: int = 0) -> IO[bytes]:
+        """A stream of the blob; a lost connection is taken up again.
+
+        Reading the end raises `IntegrityError` when the bytes are not the blob. From an `offset` on, the bytes cannot
+        be verified: the caller must.
 
         Raises:
             NotFoundError: there is no such blob.
             NetworkError: the registry could not be asked, or refused.
         """
-        if not self.has_blob(digest):
-            raise NotFoundError(f"{self} has no blob {digest}", next_step="Push the image again.", code="blob_unknown")
-        url = self.registry.url(self._path("blobs", digest))
-        answer = self.registry.client.stream(
-            url, limit=limits.LAYER_BYTES, headers=self.registry.headers(self._scope())
-        )
-        if answer.status != 200:
-            answer.body.close()
-            raise self.registry.refusal(
-                Response(answer.status, answer.headers, b"", answer.url), f"blob {digest} in {self.name}"
-            )
-        return io.BufferedReader(_Verified(answer.body, digest, str(self)), _CHUNK)
+        return io.BufferedReader(File(self._download(digest, size=None, offset=offset)), _CHUNK)
 
     def read(self, digest: Digest, *, limit: int = limits.MANIFEST_BYTES) -> bytes:
         """A small blob or a manifest, verified; errors as in `open` and `manifest`."""
@@ -365,72 +405,82 @@ class Repository:
             raise LimitError(f"blob {digest} in {self} is over {limit} bytes", next_step="Do not use this image.")
         return data
 
-    def download(self, blob: Descriptor, sink: Sink, advance: Callable[[int], None] | None = None) -> None:
-        """Stream a blob into `sink`, resuming when cut. The caller verifies what the sink received."""
-        if not self.has_blob(blob.digest):
-            raise NotFoundError(
-                f"{self} has no blob {blob.digest}", next_step="Push the image again.", code="blob_unknown"
-            )
-        self.registry.client.download(
-            self.registry.url(self._path("blobs", blob.digest)),
-            sink,
-            limit=blob.size,
-            advance=advance,
-            headers=self.registry.headers(self._scope()),
-        )
+    def pieces(self, blob: Descriptor, offset: int = 0, *, verify: bool = True) -> Generator[bytes, None, None]:
+        """The bytes of a blob, or those from `offset` on, as they arrive; errors as in `download`."""
+        download = self._download(blob.digest, size=blob.size, offset=offset, verify=verify)
+        try:
+            yield from download.pieces()
+        finally:
+            download.close()
+
+    def download(
+        self,
+        blob: Descriptor,
+        sink: Sink,
+        advance: Callable[[int], None] | None = None,
+        *,
+        offset: int = 0,
+        verify: bool = True,
+    ) -> None:
+        """Stream a blob, or its bytes from `offset` on, into `sink`; a lost connection is taken up again.
+
+        A caller that verifies what the sink received saves time with `verify=False`; with an `offset` it must.
+
+        Raises:
+            NotFoundError: there is no such blob.
+            IntegrityError: the bytes are not the blob, or fewer; the sink has them by then.
+            LimitError: there are more than `blob.size`.
+            NetworkError: the registry could not be asked, or refused.
+        """
+        with closing(self.pieces(blob, offset, verify=verify)) as pieces:
+            for piece in pieces:
+                sink.write(piece)
+                if advance:
+                    advance(len(piece))
 
     def mount(self, digest: Digest, source: str) -> bool:
         """Whether the registry took the blob over from its repository `source`; if not, it must be sent."""
         query = urlencode({"mount": digest, "from": source})
-        response = self.registry.call(
-            "POST",
-            self._path("blobs", "uploads/") + f"?{query}",
-            scope=self._scope(push=True),
-            headers={"Content-Length": "0"},
-        )
+        try:
+            response = self.registry.call(
+                "POST",
+                self._path("blobs", "uploads/") + f"?{query}",
+                scope=f"{self._scope(push=True)} repository:{source}:pull",
+                headers={"Content-Length": "0"},
+                repeat=True,
+            )
+        except NetworkError as error:
+            if error.code != "registry_unauthorized":
+                raise
+            return False  # the token service does not let us read `source`
+        if response.status == 202:
+            # It has opened an upload instead.
+            self._sessions[digest] = session_url(self.registry.host, response)
+        elif response.status >= 500 or response.status == 429:
+            raise self.registry.refusal(response, f"a mount into {self.name}")
         return response.status == 201
 
     def push_blob(self, blob: Descriptor, pieces: Callable[[], Iterable[bytes]]) -> None:
         """Send a blob; `pieces` is called again for each attempt and yields exactly `blob.size` bytes.
 
+        A blob over `UPLOAD_CHUNK_BYTES` is sent in chunks and taken up where the registry says it was cut.
+
         Raises:
             IntegrityError: the registry received other bytes than the digest names.
             NetworkError: the registry could not be reached, or refused.
         """
-        budget = retry.Budget()
-        while True:
-            try:
-                self._upload(blob, pieces)
-            except NetworkError as error:
-                if error.code not in _WORTH_ANOTHER_UPLOAD or not budget.again():
-                    raise
-                continue
-            return
+        call = partial(self.registry.call, scope=self._scope(push=True))
+        session = self._sessions.pop(blob.digest, None)
+        upload = Upload(call, (self.registry.host, self.name), blob, pieces, session=session)
+        upload.run(self.registry.client.budget, lambda: self.has_blob(blob.digest))
 
-    def _upload(self, blob: Descriptor, pieces: Callable[[], Iterable[bytes]]) -> None:
-        scope = self._scope(push=True)
-        opened = self.registry.call(
-            "POST", self._path("blobs", "uploads/"), scope=scope, headers={"Content-Length": "0"}
+    def delete_blob(self, digest: Digest) -> None:
+        """Delete a blob of this repository; errors as in `delete_manifest`."""
+        response = self.registry.call(
+            "DELETE", self._path("blobs", digest), scope=self._scope(delete=True), repeat=True
         )
-        if opened.status != 202:
-            raise self.registry.refusal(opened, f"an upload to {self.name}")
-        parts = urlsplit(self.registry.upload_url(opened.headers.get("location"), opened.url))
-        query = parts.query + ("&" if parts.query else "") + urlencode({"digest": blob.digest})
-        answer = self.registry.call(
-            "PUT",
-            urlunsplit((parts.scheme, parts.netloc, parts.path, query, "")),
-            scope=scope,
-            headers={"Content-Type": "application/octet-stream", "Content-Length": str(blob.size)},
-            content=pieces,
-        )
-        if answer.status == 400 and b"DIGEST_INVALID" in answer.body:
-            raise IntegrityError(
-                f"{self} received bytes that are not {blob.digest}",
-                next_step="Check the local store: the blob in it is damaged.",
-                code="digest_invalid",
-            )
-        if answer.status != 201:
-            raise self.registry.refusal(answer, f"blob {blob.digest} of {self.name}")
+        if response.status not in {202, 204}:
+            raise self.registry.refusal(response, f"deletion of blob {digest} in {self.name}")
 
 
 def connect(
@@ -439,10 +489,15 @@ def connect(
     *,
     plain_http: frozenset[str],
     credentials: Credentials = stored.NONE,
+    lock_directory: Path | None = None,
 ) -> Repository:
-    """The repository that `reference` names."""
+    """The repository that `reference` names.
+
+    With a `lock_directory`, processes that use the same one take turns at the fallback tag of referrers.
+    """
     if not reference.repository:
         raise InputError("the reference names no repository", next_step="Write HOST/REPO:TAG.")
-    return Registry(client, reference.host, plain_http=plain_http, credentials=credentials).repository(
-        reference.repository
+    registry = Registry(
+        client, reference.host, plain_http=plain_http, credentials=credentials, lock_directory=lock_directory
     )
+    return registry.repository(reference.repository)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TypeVar
 
+from tidewaiter.transport.client import interrupt_all
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -41,6 +43,10 @@ def in_parallel(
         futures = [pool.submit(work, item, stop) for item in items]
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
+        except KeyboardInterrupt:
+            stop.set()
+            interrupt_all()  # a worker that waits for a silent server never comes to its next `Stop.check`
+            raise
         finally:
             if not all(future.done() and not future.exception() for future in futures):
                 stop.set()

@@ -9,6 +9,7 @@ import hashlib
 import io
 import posixpath
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Protocol, cast
 
@@ -20,7 +21,7 @@ from tidewaiter.oci import digest as digests
 from tidewaiter.oci import manifest as documents
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.image import BlobSource, Image, load
-from tidewaiter.oci.layout import REF_NAME
+from tidewaiter.oci.layout import REF_NAME, only_image
 from tidewaiter.oci.manifest import Descriptor, Index, Manifest
 from tidewaiter.oci.reference import ArchiveReference
 
@@ -35,6 +36,10 @@ class Archive(BlobSource, Protocol):
     @property
     def descriptor(self) -> Descriptor:
         """Descriptor of the image's manifest or index."""
+
+    @property
+    def listed(self) -> Sequence[Descriptor]:
+        """Everything that the table of contents lists: the image, and what refers to it."""
 
 
 class _Slice(io.RawIOBase):
@@ -137,6 +142,18 @@ def _missing(path: Path, digest: Digest) -> NotFoundError:
     return NotFoundError(f"{path} has no blob {digest}", next_step=_NEXT, code="blob_unknown")
 
 
+def _only(path: Path, entries: Sequence[Descriptor]) -> Descriptor:
+    """The one image; signatures and other things that refer to it are listed beside it and do not count."""
+    alone = only_image(entries)
+    if alone is not None:
+        return alone
+    names = sorted(filter(None, ((entry.annotations or {}).get(REF_NAME) for entry in entries)))
+    raise NotFoundError(
+        f"{path} holds {len(entries)} images{': ' if names else ''}{', '.join(names[:20])}",
+        next_step="Copy one to an archive of its own: skopeo copy oci-archive:FILE:TAG oci-archive:NEW.",
+    )
+
+
 class OciArchive:
     """An OCI layout in a tar file."""
 
@@ -145,13 +162,8 @@ class OciArchive:
         index = documents.decode_manifest(self._members.read("index.json", limits.MANIFEST_BYTES), documents.INDEX)
         if not isinstance(index, Index):
             raise InputError(f"index.json in {path} is not an index", next_step=_NEXT)
-        if len(index.manifests) != 1:
-            names = sorted(filter(None, ((entry.annotations or {}).get(REF_NAME) for entry in index.manifests)))
-            raise NotFoundError(
-                f"{path} holds {len(index.manifests)} images{': ' if names else ''}{', '.join(names[:20])}",
-                next_step="Copy one to an archive of its own: skopeo copy oci-archive:FILE:TAG oci-archive:NEW.",
-            )
-        self.descriptor = index.manifests[0]
+        self.listed: Sequence[Descriptor] = index.manifests
+        self.descriptor = _only(path, index.manifests)
 
     def open(self, digest: Digest) -> IO[bytes]:
         """The blob's bytes, not verified; raises `NotFoundError`."""
@@ -199,6 +211,7 @@ class DockerArchive:
         )
         self._documents = {digests.of(config): config, digests.of(manifest): manifest}
         self.descriptor = Descriptor(media_type=documents.MANIFEST, digest=digests.of(manifest), size=len(manifest))
+        self.listed: Sequence[Descriptor] = ()
 
     def _saved(self) -> _Saved:
         path = self._members.path

@@ -6,8 +6,9 @@ A blob appears under its digest complete or not at all: it is written beside, ha
 
 import hashlib
 import os
+import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -22,8 +23,20 @@ from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.manifest import Descriptor, Index
 
 REF_NAME = "org.opencontainers.image.ref.name"
-_LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
+LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
 _CHUNK = 1 << 20
+_ATTACHED = re.compile(r"sha(?:256|512)-[a-f0-9]{64,128}(?:\.[a-z]+)?")
+"""Tags of signatures, and of the list of referrers that stands in for the referrers API."""
+
+
+def only_image(entries: Sequence[Descriptor]) -> Descriptor | None:
+    """The one image of an `index.json`; None when it lists several, or none.
+
+    Signatures and other things that refer to an image are listed beside it; they do not count.
+    """
+    images = [one for one in entries if not _ATTACHED.fullmatch((one.annotations or {}).get(REF_NAME, ""))]
+    named = [one for one in images if (one.annotations or {}).get(REF_NAME)]
+    return next((alone[0] for alone in (entries, images, named) if len(alone) == 1), None)
 
 
 def _file_digest(file: BinaryIO, algorithm: str) -> "hashlib._Hash":
@@ -118,7 +131,7 @@ class Layout:
         with durable.exclusive(self.path / ".lock"):
             if not (self.path / "oci-layout").exists():
                 (self.path / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
-                durable.write_atomically(self.path / "oci-layout", _LAYOUT_FILE)
+                durable.write_atomically(self.path / "oci-layout", LAYOUT_FILE)
             if not (self.path / "index.json").exists():
                 self._write_index([])
         durable.remove_abandoned(self.ingest)
@@ -214,8 +227,9 @@ class Layout:
         """
         entries = self.index()
         if name is None:
-            if len(entries) == 1:
-                return entries[0]
+            alone = only_image(entries)
+            if alone is not None:
+                return alone
             raise NotFoundError(
                 f"{self.path} holds {len(entries)} images",
                 next_step=f"Name one: {', '.join(self.tags()) or 'none'}.",
@@ -240,6 +254,13 @@ class Layout:
         with durable.exclusive(self.path / ".lock"):
             others = [old for old in self.index() if (old.annotations or {}).get(REF_NAME) != name]
             self._write_index(sorted([*others, entry], key=lambda one: (one.annotations or {}).get(REF_NAME, "")))
+
+    def list_unnamed(self, descriptor: Descriptor) -> None:
+        """List a manifest without a name, so that other tools find what refers to an image; once, whoever asks."""
+        with durable.exclusive(self.path / ".lock"):
+            entries = self.index()
+            if all(old.digest != descriptor.digest for old in entries):
+                self._write_index([descriptor, *entries])
 
     def untag(self, name: str) -> None:
         """Remove `name` from `index.json`; nothing happens when it is not there."""

@@ -25,6 +25,8 @@ DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 MANIFEST_TYPES = frozenset({MANIFEST, DOCKER_MANIFEST})
 INDEX_TYPES = frozenset({INDEX, DOCKER_INDEX})
+CONFIG_TYPES = frozenset({CONFIG, DOCKER_CONFIG})
+"""Of the configs of images, which artifacts do not have."""
 
 
 class _Wire(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):

@@ -89,9 +89,17 @@ def build(workshop: Workshop, project: Project) -> Build:
 
 def list_in_store(workshop: Workshop, made: Build) -> None:
     """Name the build in the store's `index.json`, where other tools see it, and say whether it was cleared."""
+    visibility: Visibility | None = None
+    # A denial may take the tag back while it is written here; what the catalog says last must stand.
+    while (current := _visibility(workshop, made)) != visibility:
+        visibility = current
+        workshop.store.tag(made.reference, msgspec.structs.replace(made.image, annotations={VISIBILITY: visibility}))
+
+
+def _visibility(workshop: Workshop, made: Build) -> Visibility:
     record = workshop.catalog.image(f"{made.name}@{made.image.digest}")
-    visibility: Visibility = "built"
+    found: Visibility = "built"
     for tag in record.summary.tags:
         if tag.name == made.source.tag:
-            visibility = tag.visibility
-    workshop.store.tag(made.reference, msgspec.structs.replace(made.image, annotations={VISIBILITY: visibility}))
+            found = tag.visibility
+    return found

@@ -3,15 +3,16 @@
 import msgspec
 
 from tidewaiter.core.errors import NotFoundError
-from tidewaiter.distribution import credentials, registry
 from tidewaiter.distribution.registry import Repository
 from tidewaiter.oci import archive, image
+from tidewaiter.oci import manifest as documents
 from tidewaiter.oci import reference as references
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.image import Image
 from tidewaiter.oci.layout import Layout
-from tidewaiter.oci.manifest import MANIFEST, Descriptor
+from tidewaiter.oci.manifest import Descriptor
 from tidewaiter.oci.reference import ArchiveReference, LayoutReference, RegistryReference, StoreReference
+from tidewaiter.pipelines import connecting
 from tidewaiter.pipelines.workshop import Workshop
 
 
@@ -72,7 +73,8 @@ def store_reference(workshop: Workshop, given: StoreReference) -> StoredReferenc
 def stored_descriptor(store: Layout, digest: Digest) -> Descriptor:
     """Descriptor of a manifest in the store."""
     data = store.read(digest)
-    return Descriptor(media_type=MANIFEST, digest=digest, size=len(data))
+    stated = documents.decode_manifest(data).media_type
+    return Descriptor(media_type=stated or documents.MANIFEST, digest=digest, size=len(data))
 
 
 def open_named(workshop: Workshop, text: str) -> NamedImage:
@@ -105,9 +107,4 @@ def open_stored(workshop: Workshop, found: StoredReference) -> NamedImage:
 
 def connect(workshop: Workshop, given: RegistryReference) -> Repository:
     """The repository that `given` names, with the passwords of Docker's config file."""
-    return registry.connect(
-        workshop.client,
-        given,
-        plain_http=workshop.settings.plain_http,
-        credentials=credentials.load(credentials.default_path()),
-    )
+    return connecting.connect(workshop.client, workshop.settings, given)

@@ -2,15 +2,14 @@
 
 import msgspec
 
-from tidewaiter.core.errors import DeniedError, InputError
+from tidewaiter.core.errors import InputError
 from tidewaiter.distribution import attached
-from tidewaiter.distribution.push import PushResult, push
+from tidewaiter.distribution.copy import CopyResult, copy
 from tidewaiter.oci import reference as references
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.reference import RegistryReference, StoreReference
-from tidewaiter.pipelines.images import StoredReference, connect, store_reference, stored_descriptor
-from tidewaiter.pipelines.trusting import stored_signature
-from tidewaiter.pipelines.workshop import Workshop
+from tidewaiter.pipelines.copying import Places
+from tidewaiter.pipelines.images import store_reference
 
 
 class Shipped(msgspec.Struct, frozen=True):
@@ -18,57 +17,45 @@ class Shipped(msgspec.Struct, frozen=True):
 
     reference: str
     digest: Digest
-    image: PushResult
-    signature: PushResult | None
+    image: CopyResult
+    signature: CopyResult | None
 
 
-def _require_cleared(workshop: Workshop, found: StoredReference) -> None:
-    """Nothing leaves the store before policy allowed it under this very name."""
-    record = workshop.catalog.image(f"{found.name}@{found.digest}")
-    cleared = [tag.name for tag in record.summary.tags if tag.visibility == "cleared"]
-    if not cleared or (found.tag and found.tag not in cleared):
-        raise DeniedError(
-            f"{found.name}:{found.tag or found.digest} is not cleared: no verdict allows it",
-            next_step="Run `tidewaiter ci PROJECT`, which builds, checks, signs and clears; then push.",
-            code="not_cleared",
-        )
-
-
-def ship(workshop: Workshop, text: str, destination: str) -> Shipped:
+def ship(places: Places, text: str, destination: str, *, referrers: bool = False) -> Shipped:
     """Push an image of the store that is cleared, and its cosign signature beside it.
 
     Raises:
         DeniedError: the image is not cleared.
+        UndeterminedError: the verdict that cleared it is no longer valid.
         InputError: the source is not in the store, or the destination is no registry name.
         NetworkError: the registry could not be reached or refused.
     """
     given = references.parse(text)
     if not isinstance(given, StoreReference):
-        raise InputError(f"{text} is not in the store", next_step="Push an image of the store: NAME:TAG.")
+        raise InputError(
+            f"{text} is not in the store",
+            next_step="Push an image of the store: NAME:TAG. Between other places use `tidewaiter copy`.",
+        )
     target = references.parse_registry(destination)
+    workshop = places.workshop
     found = store_reference(workshop, given)
-    _require_cleared(workshop, found)
+    # Nothing leaves the store before policy allowed it under this very name, or after that answer has run out.
+    workshop.catalog.require_cleared(found.name, found.digest, found.tag or None)
     tag = target.tag or found.tag
     if not tag:
         raise InputError("no tag to push to", next_step="Write HOST/REPO:TAG.")
-    repository = connect(workshop, target)
-    image = stored_descriptor(workshop.store, found.digest)
-    sent = push(
-        workshop.store,
-        image,
-        repository,
-        tags=[tag],
-        progress=workshop.progress,
+    origin = places.origin(StoreReference(name=found.name, tag=found.tag or None, digest=found.digest))
+    place = places.registry(target)
+    title = f"pushing to {place.repository}"
+    sent = copy(
+        origin.place, place, origin.root, tags=[tag], referrers=referrers, progress=workshop.progress, title=title
     )
-    signature = stored_signature(workshop, found.digest)
+    signature = origin.place.tagged(attached.tag(found.digest, "sig"))
     attached_result = None
     if signature is not None:
-        attached_result = push(
-            workshop.store,
-            signature,
-            repository,
-            tags=[attached.tag(found.digest, "sig")],
-            progress=workshop.progress,
+        tags = [attached.tag(found.digest, "sig")]
+        attached_result = copy(
+            origin.place, place, signature, tags=tags, progress=workshop.progress, title=f"{title}, its signature"
         )
     named = RegistryReference(host=target.host, repository=target.repository, tag=tag)
     return Shipped(reference=str(named), digest=found.digest, image=sent, signature=attached_result)

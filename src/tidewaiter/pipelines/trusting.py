@@ -6,9 +6,10 @@ from pathlib import Path
 import msgspec
 
 from tidewaiter.catalog.records import SignatureRecord
-from tidewaiter.core import clock
-from tidewaiter.core.errors import InputError, NotFoundError
+from tidewaiter.core import clock, durable
+from tidewaiter.core.errors import InputError, IntegrityError, NotFoundError, UndeterminedError
 from tidewaiter.distribution import attached
+from tidewaiter.oci import digest as digests
 from tidewaiter.oci import reference as references
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.digest import parse as parse_digest
@@ -76,24 +77,34 @@ def sign(workshop: Workshop, name: str, image: Digest, signer: SigningKey) -> De
         NotFoundError: the store or the catalog does not know the image.
         StorageError: the signature could not be written.
     """
-    written = cosign.sign(
-        workshop.store,
-        image,
-        repository_identity=name,
-        key=signer.key,
-        annotations={"dev.tidewaiter.builder": signer.marks.builder},
-        existing=stored_signature(workshop, image),
-    )
-    workshop.catalog.record_signature(
-        SignatureRecord(
-            digest=image,
-            key_fingerprint=signer.key.public.fingerprint,
-            builder=signer.marks.builder,
-            manifest_digest=written.digest,
-            created=clock.now(),
-            format="tag",
+    locks = workshop.settings.home.cache / "signing"
+    # Two that sign at once would each keep the signatures that both found, and one would lose the other's.
+    with durable.exclusive(locks / f"{digests.hexadecimal(image)}.lock"):
+        try:
+            existing = stored_signature(workshop, image)
+        except (NotFoundError, IntegrityError):
+            workshop.progress.note(
+                f"the stored signatures of {image[:19]} are lost or damaged; only the new one stands"
+            )
+            existing = None
+        written = cosign.sign(
+            workshop.store,
+            image,
+            repository_identity=name,
+            key=signer.key,
+            annotations={"dev.tidewaiter.builder": signer.marks.builder},
+            existing=existing,
         )
-    )
+        workshop.catalog.record_signature(
+            SignatureRecord(
+                digest=image,
+                key_fingerprint=signer.key.public.fingerprint,
+                builder=signer.marks.builder,
+                manifest_digest=written.digest,
+                created=clock.now(),
+                format="tag",
+            )
+        )
     return written
 
 
@@ -108,7 +119,11 @@ def verify_image(workshop: Workshop, text: str, trusted: Sequence[PublicKey]) ->
     given = references.parse(text)
     if isinstance(given, StoreReference):
         found = store_reference(workshop, given)
-        signature = stored_signature(workshop, found.digest)
+        try:
+            signature = stored_signature(workshop, found.digest)
+        except (NotFoundError, IntegrityError) as error:
+            # The catalog says that there is one; storage that lost it says nothing about who signed.
+            raise UndeterminedError(error.message, next_step=error.next_step, code=verify.UNREADABLE) from error
         return found.digest, verify.verify(workshop.store, found.digest, signature, trusted)
     if isinstance(given, RegistryReference):
         repository = connect(workshop, given)

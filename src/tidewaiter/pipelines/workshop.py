@@ -12,6 +12,7 @@ from tidewaiter.core.progress import Progress
 from tidewaiter.core.settings import Settings
 from tidewaiter.oci.layout import Layout
 from tidewaiter.transport.client import Client
+from tidewaiter.transport.tls import Trust
 
 
 class Workshop(msgspec.Struct, frozen=True):
@@ -45,5 +46,6 @@ def opened(settings: Settings, progress: Progress) -> Iterator[Workshop]:
     durable.remove_abandoned(home.cache / "work")
     store = Layout(home.store)
     store.create()
-    with Client() as client, Catalog.open(settings) as catalog:
+    trust = Trust(authorities=settings.ca_file, hosts=settings.certificates)
+    with Client(trust=trust) as client, Catalog.open(settings) as catalog:
         yield Workshop(settings=settings, store=store, catalog=catalog, client=client, progress=progress)

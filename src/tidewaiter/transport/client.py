@@ -1,12 +1,14 @@
 """The one HTTP client: bounded in time, size, redirects and repetitions; credentials stay with their host.
 
 Bodies are handed over as they were sent: identity is asked for, and no content encoding is undone.
-Proxies and certificate authorities come from the usual variables (HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE, ...).
+Proxies and the system's certificate authorities come from the usual variables (HTTPS_PROXY, NO_PROXY,
+SSL_CERT_FILE, ...), further certificates from `tls.Trust`.
 """
 
 import http.cookiejar
-import io
+import logging
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
@@ -16,12 +18,23 @@ import httpx2
 import msgspec
 
 from tidewaiter import __version__
-from tidewaiter.core import limits
-from tidewaiter.core.errors import InputError, LimitError, NetworkError, NotFoundError
-from tidewaiter.transport import address, retry
+from tidewaiter.core import limits, settings
+from tidewaiter.core.errors import InputError, NetworkError, NotFoundError
+from tidewaiter.transport import address, answers, proxies, retry
+from tidewaiter.transport.answers import Body, Response, StreamedResponse
+from tidewaiter.transport.network import Connections
+from tidewaiter.transport.pools import Pools
+from tidewaiter.transport.proxies import Proxies
+from tidewaiter.transport.tls import Trust
 
+__all__ = ["Body", "Client", "Content", "Response", "Sink", "StreamedResponse", "Timeouts", "interrupt_all"]
+
+# They write whole URLs into logs, and object stores sign URLs in their queries.
+for _library in ("httpx2", "httpcore2"):
+    logging.getLogger(_library).setLevel(logging.ERROR)
+
+_SYSTEM = Trust()
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_CHECK_NETWORK = "Check the network, the proxy variables (HTTPS_PROXY, NO_PROXY) and the host's name, then try again."
 
 Content = bytes | Iterable[bytes] | None
 
@@ -32,6 +45,7 @@ class Timeouts(msgspec.Struct, frozen=True):
     connect: float = limits.CONNECT_SECONDS
     read: float = limits.READ_SECONDS
     small_body: float = limits.SMALL_BODY_SECONDS
+    upload_end: float = limits.UPLOAD_END_SECONDS
 
 
 class Sink(Protocol):
@@ -39,83 +53,6 @@ class Sink(Protocol):
 
     def write(self, data: bytes, /) -> object:
         """Take the next bytes."""
-
-
-class Response(msgspec.Struct, frozen=True):
-    """A whole answer. Header names are lower-case; `url` is where redirects ended."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    url: str
-
-
-class Body(io.RawIOBase):
-    """The body of an answer as a file: bounded, read once, front to back."""
-
-    def __init__(self, chunks: Iterator[bytes], url: str, limit: int, close: Callable[[], None]) -> None:
-        self._chunks = chunks
-        self._url = url
-        self._left = limit
-        self._limit = limit
-        self._close = close
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: "memoryview | bytearray") -> int:  # type: ignore[override]  # typeshed's Buffer needs Python 3.12
-        """Fill `buffer` from the network; raises `NetworkError` when cut, `LimitError` when too long."""
-        while not self._rest:
-            try:
-                chunk = next(self._chunks, None)
-            except httpx2.TransportError as error:
-                raise _failed(self._url, error) from error
-            if chunk is None:
-                return 0
-            self._left -= len(chunk)
-            if self._left < 0:
-                raise _over_limit(self._url, self._limit)
-            self._rest = memoryview(chunk)
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
-
-    def close(self) -> None:
-        """Give the connection back; a body that was not read to its end costs the connection."""
-        if not self.closed:
-            self._close()
-        super().close()
-
-
-class StreamedResponse(msgspec.Struct, frozen=True):
-    """An answer whose body is still to be read; close the body."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: Body
-    url: str
-
-
-def _failed(url: str, error: httpx2.TransportError) -> NetworkError:
-    shown = address.redacted(url)
-    if isinstance(error, httpx2.TimeoutException):
-        return NetworkError(f"{shown} did not answer in time", next_step=_CHECK_NETWORK, code="network_timeout")
-    if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return NetworkError(
-            f"the certificate of {shown} is not trusted: {error}",
-            next_step="If the host belongs to your company, name its CA file in SSL_CERT_FILE.",
-            code="network_certificate",
-        )
-    return NetworkError(f"{shown} could not be read: {error}", next_step=_CHECK_NETWORK)
-
-
-def _over_limit(url: str, limit: int) -> LimitError:
-    return LimitError(
-        f"{address.redacted(url)} sends more than {limit} bytes",
-        next_step="Check the address: the answer is larger than this kind of document ever is.",
-    )
 
 
 def _require(response: httpx2.Response, url: str, status: int) -> None:
@@ -128,6 +65,10 @@ def _require(response: httpx2.Response, url: str, status: int) -> None:
         f"{shown} answered {response.status_code} {response.reason_phrase}".rstrip(),
         next_step="Try again later; if it persists, check the address, the credentials and the proxy.",
     )
+
+
+def _repeats(method: str, content: Content, *, repeat: bool) -> bool:
+    return retry.replayable(content) and (repeat or retry.repeats_safely(method))
 
 
 def _announced(response: httpx2.Response) -> int:
@@ -144,6 +85,15 @@ def _validator(response: httpx2.Response) -> str | None:
     return modified
 
 
+_clients: "weakref.WeakSet[Client]" = weakref.WeakSet()
+
+
+def interrupt_all() -> None:
+    """`interrupt` every client of this process: ctrl-C means all of them."""
+    for client in list(_clients):
+        client.interrupt()
+
+
 class Client:
     """HTTP for one command; safe from many threads. Use as a context manager."""
 
@@ -153,12 +103,16 @@ class Client:
         user_agent: str | None = None,
         timeouts: Timeouts | None = None,
         attempts: int = limits.ATTEMPTS,
-        pause: retry.Pause = time.sleep,
+        pause: retry.Pause | None = None,
+        trust: Trust = _SYSTEM,
+        through: Proxies | None = None,
     ) -> None:
         self._timeouts = timeouts or Timeouts()
         self._attempts = attempts
         self._pause = pause
-        connections = httpx2.Limits(max_connections=limits.CONNECTIONS, max_keepalive_connections=limits.CONNECTIONS)
+        self._connections = Connections()
+        if through is None:
+            through = proxies.read(settings.proxy_variables())
         self._http = httpx2.Client(
             headers={
                 "User-Agent": user_agent or f"tidewaiter/{__version__}",
@@ -174,8 +128,10 @@ class Client:
                 pool=limits.LOCK_SECONDS,  # threads queue for a connection
             ),
             follow_redirects=False,
-            limits=connections,
+            transport=Pools(trust, through, self._connections),
+            trust_env=False,
         )
+        _clients.add(self)
 
     def __enter__(self) -> Self:
         return self
@@ -189,6 +145,17 @@ class Client:
         """Close all connections."""
         self._http.close()
 
+    def interrupt(self) -> None:
+        """End every exchange and every wait under way in other threads with an error; the client stays usable.
+
+        What a thread that hangs on a silent server needs when the user presses ctrl-C.
+        """
+        self._connections.cut()
+
+    def budget(self) -> retry.Budget:
+        """How often something made of several requests may be repeated; ends with `interrupt`."""
+        return retry.Budget(self._attempts, self._pause or retry.until(self._connections.work()))
+
     # Whole answers
 
     def get(self, url: str, *, limit: int, headers: Mapping[str, str] | None = None) -> bytes:
@@ -199,7 +166,7 @@ class Client:
             NetworkError: unreachable, cut, late, or any other status than 200.
             LimitError: the body is longer.
         """
-        budget = self._budget()
+        budget = self.budget()
         while True:
             with self._exchange("GET", url, headers, None, budget) as response:
                 _require(response, url, 200)
@@ -207,7 +174,7 @@ class Client:
                     return self._read(response, url, limit)
                 except httpx2.TransportError as error:
                     if not retry.lost_connection(error) or not budget.again():
-                        raise _failed(url, error) from error
+                        raise answers.failed(url, error) from error
 
     def request(
         self,
@@ -217,27 +184,31 @@ class Client:
         headers: Mapping[str, str] | None = None,
         content: Content = None,
         limit: int,
+        repeat: bool = False,
+        patient: bool = False,
     ) -> Response:
         """The answer to `method url`, whatever its status; GET and HEAD follow redirects.
 
         The body of an answer of 400 or more is cut at `ERROR_BODY_BYTES`. An iterable `content` wants a
-        `Content-Length` header beside it, else it is sent in chunks.
+        `Content-Length` header beside it, else it is sent in chunks. `repeat` says that doing it twice is as good
+        as once, so that it may be sent again when the connection is lost or the server fails. `patient` gives the
+        server more time to answer: it has a whole blob to look at.
 
         Raises:
             NetworkError: unreachable, cut or late.
             LimitError: the body is longer than `limit`.
         """
-        budget = self._budget()
+        budget = self.budget()
         while True:
-            with self._exchange(method, url, headers, content, budget) as response:
+            with self._exchange(method, url, headers, content, budget, repeat=repeat, patient=patient) as response:
                 try:
                     body = self._read(response, url, limit) if method != "HEAD" else b""
                 except httpx2.TransportError as error:
-                    repeat = retry.repeats_safely(method) and retry.lost_connection(error)
-                    if not repeat or not budget.again():
-                        raise _failed(url, error) from error
+                    again = _repeats(method, content, repeat=repeat) and retry.lost_connection(error)
+                    if not again or not budget.again():
+                        raise answers.failed(url, error, method) from error
                     continue
-                return Response(response.status_code, dict(response.headers), body, str(response.url))
+                return Response(response.status_code, dict(response.headers), body, str(response.url), method)
 
     # Streams
 
@@ -248,11 +219,11 @@ class Client:
             NetworkError: unreachable or late.
             LimitError: the body is announced to be longer than `limit`.
         """
-        response = self._open("GET", url, headers, None, self._budget())
+        response = self._open("GET", url, headers, None, self.budget())
         if response.status_code < 400 and _announced(response) > limit:
             response.close()
-            raise _over_limit(url, limit)
-        body = Body(self._chunks(response), url, limit, response.close)
+            raise answers.over_limit(url, limit)
+        body = Body(response.iter_raw(), url, limit, response.close)
         return StreamedResponse(response.status_code, dict(response.headers), body, str(response.url))
 
     def download(
@@ -269,7 +240,7 @@ class Client:
         A cut download goes on where it stopped when the server can prove that it is still the same file;
         the sink never sees a byte twice. Errors as in `get`; the sink's own pass through.
         """
-        budget = self._budget()
+        budget = self.budget()
         done = 0
         validator: str | None = None
         while True:
@@ -281,20 +252,20 @@ class Client:
                     _require(response, url, 200)
                     validator = _validator(response)
                 if done + _announced(response) > limit:
-                    raise _over_limit(url, limit)
-                chunks = self._chunks(response)
+                    raise answers.over_limit(url, limit)
+                chunks = response.iter_raw()
                 try:
                     while (chunk := next(chunks, None)) is not None:
                         done += len(chunk)
                         if done > limit:
-                            raise _over_limit(url, limit)
+                            raise answers.over_limit(url, limit)
                         sink.write(chunk)
                         if advance:
                             advance(len(chunk))
                 except httpx2.TransportError as error:
                     resumable = not done or validator is not None
                     if not resumable or not retry.lost_connection(error) or not budget.again():
-                        raise _failed(url, error) from error
+                        raise answers.failed(url, error) from error
                     continue
                 return done
 
@@ -310,31 +281,44 @@ class Client:
 
     # One exchange
 
-    def _budget(self) -> retry.Budget:
-        return retry.Budget(self._attempts, self._pause)
-
     @contextmanager
     def _exchange(
-        self, method: str, url: str, headers: Mapping[str, str] | None, content: Content, budget: retry.Budget
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None,
+        content: Content,
+        budget: retry.Budget,
+        *,
+        repeat: bool = False,
+        patient: bool = False,
     ) -> Iterator[httpx2.Response]:
-        response = self._open(method, url, headers, content, budget)
+        response = self._open(method, url, headers, content, budget, repeat=repeat, patient=patient)
         try:
             yield response
         finally:
             response.close()
 
     def _open(
-        self, method: str, url: str, headers: Mapping[str, str] | None, content: Content, budget: retry.Budget
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None,
+        content: Content,
+        budget: retry.Budget,
+        *,
+        repeat: bool = False,
+        patient: bool = False,
     ) -> httpx2.Response:
         """Send, follow redirects, repeat what `retry` allows; the answer's body is unread."""
         address.check(url)
+        repeats = _repeats(method, content, repeat=repeat)
         while True:
             try:
-                response = self._follow(method, url, dict(headers or {}), content)
+                response = self._follow(method, url, dict(headers or {}), content, patient=patient)
             except httpx2.TransportError as error:
-                repeat = retry.repeats_safely(method) and retry.lost_connection(error)
-                if not repeat or not budget.again():
-                    raise _failed(url, error) from error
+                if not repeats or not retry.lost_connection(error) or not budget.again():
+                    raise answers.failed(url, error, method) from error
                 continue
             except httpx2.InvalidURL as error:
                 raise InputError(
@@ -342,7 +326,7 @@ class Client:
                 ) from error
             status = response.status_code
             busy = retry.server_busy(status) and retry.replayable(content)
-            failed = retry.server_failed(status) and retry.repeats_safely(method)
+            failed = retry.server_failed(status) and repeats
             if not (busy or failed) or not self._wait(response, budget):
                 return response
 
@@ -353,10 +337,17 @@ class Client:
         response.close()
         return True
 
-    def _follow(self, method: str, url: str, headers: dict[str, str], content: Content) -> httpx2.Response:
+    def _follow(
+        self, method: str, url: str, headers: dict[str, str], content: Content, *, patient: bool
+    ) -> httpx2.Response:
         start = address.origin(url)
+        timeout = self._http.timeout
+        if patient:
+            waits = timeout.as_dict()
+            waits["read"] = max(self._timeouts.read, self._timeouts.upload_end)
+            timeout = httpx2.Timeout(**waits)
         for _ in range(limits.REDIRECTS + 1):
-            request = self._http.build_request(method, url, headers=headers, content=content)
+            request = self._http.build_request(method, url, headers=headers, content=content, timeout=timeout)
             response = self._http.send(request, stream=True)
             location = response.headers.get("location")
             if response.status_code not in _REDIRECTS or location is None or not retry.repeats_safely(method):
@@ -373,33 +364,15 @@ class Client:
     def _read(self, response: httpx2.Response, url: str, limit: int) -> bytes:
         refused = response.status_code >= 400
         if not refused and _announced(response) > limit:
-            raise _over_limit(url, limit)
+            raise answers.over_limit(url, limit)
         body = bytearray()
         deadline = time.monotonic() + self._timeouts.small_body
-        for chunk in self._chunks(response):
+        for chunk in response.iter_raw():
             body += chunk
             if refused and len(body) >= limits.ERROR_BODY_BYTES:
                 return bytes(body[: limits.ERROR_BODY_BYTES])
             if not refused and len(body) > limit:
-                raise _over_limit(url, limit)
+                raise answers.over_limit(url, limit)
             if time.monotonic() > deadline:
                 raise httpx2.ReadTimeout(f"no end after {self._timeouts.small_body:.0f} s", request=response.request)
         return bytes(body)
-
-    def _chunks(self, response: httpx2.Response) -> Iterator[bytes]:
-        """Pieces of the body as they arrive; raises `httpx2.TransportError` when cut, silent or dripping."""
-        # Only time spent waiting for the server counts: a reader may work for minutes between two pieces.
-        waited, received = 0.0, 0
-        pieces = response.iter_raw()
-        while True:
-            start = time.monotonic()
-            chunk = next(pieces, None)
-            if chunk is None:
-                return
-            waited += time.monotonic() - start
-            received += len(chunk)
-            if waited >= self._timeouts.read:
-                if received < limits.SLOWEST_BYTES_PER_SECOND * waited:
-                    raise httpx2.ReadTimeout("the stream has stalled", request=response.request)
-                waited, received = 0.0, 0
-            yield chunk

@@ -1,6 +1,7 @@
 """When a request is worth repeating, and after how long. Each reason has a name."""
 
 import random
+import threading
 import time
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
@@ -9,7 +10,8 @@ import httpx2
 
 from tidewaiter.core import clock, limits
 
-Pause = Callable[[float], None]
+Pause = Callable[[float], object]
+"""Waits so many seconds; True means that the wait was cut short, because nobody wants the answer any more."""
 
 _FIRST_WAIT_SECONDS = 0.5
 _jitter = random.SystemRandom()
@@ -55,6 +57,11 @@ def requested_wait(headers: Mapping[str, str]) -> float | None:
         return None  # absent, malformed, or a date without zone
 
 
+def until(unwanted: threading.Event) -> Pause:
+    """A pause that ends when `unwanted` is set, and from then on at once."""
+    return unwanted.wait
+
+
 class Budget:
     """How often one request may still be repeated; waits between."""
 
@@ -68,6 +75,6 @@ class Budget:
         if self._left <= 0 or (asked is not None and asked > limits.RETRY_AFTER_SECONDS):
             return False
         self._left -= 1
-        self._pause(max(asked or 0.0, self._wait * _jitter.uniform(0.5, 1.0)))
+        cut_short = self._pause(max(asked or 0.0, self._wait * _jitter.uniform(0.5, 1.0)))
         self._wait *= 2
-        return True
+        return cut_short is not True

@@ -1,0 +1,307 @@
+"""The copy engine: an image, or an index with everything in it, from one place to another, byte for byte.
+
+1. Read the manifests, from the root down, and list every blob that they need once.
+2. Ask the target what it has; take over what lies beside it; move only the rest, several blobs at once.
+3. Write the manifests, children first, then the tags. So a name never means something incomplete.
+4. On request do the same for what refers to the image: signatures, SBOMs, attestations.
+
+Manifests are never written anew: what arrives has the digest that it had.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Literal
+
+import msgspec
+
+from tidewaiter.core import limits
+from tidewaiter.core.errors import InputError, IntegrityError, LimitError, NotFoundError
+from tidewaiter.core.progress import SILENT, Progress, Task
+from tidewaiter.distribution import attached
+from tidewaiter.distribution.endpoints import Source, Target
+from tidewaiter.distribution.transfer import Stop, in_parallel
+from tidewaiter.oci import manifest as documents
+from tidewaiter.oci.digest import Digest
+from tidewaiter.oci.manifest import Descriptor, Index, Manifest, Platform
+
+Outcome = Literal["sent", "mounted", "skipped"]
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """How many blobs (configs and layers), and how many bytes in them; manifests do not count."""
+
+    blobs: int = 0
+    bytes: int = 0
+
+
+class CopyResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What a copy did."""
+
+    digest: Digest
+    media_type: str
+    manifests: int
+    """Of the image: one, or an index with its children."""
+    sent: Moved
+    mounted: Moved
+    """Taken over at the target without moving bytes."""
+    skipped: Moved
+    """There already."""
+    left: Moved
+    """Foreign layers that the source does not hold either; they stay at their own addresses."""
+    referrers: tuple[Digest, ...] = ()
+    """Manifests that were copied along because they refer to the image."""
+
+
+class _Plan:
+    """What belongs to one root: manifests, children first, and the blobs that each of them names itself."""
+
+    def __init__(self) -> None:
+        self.manifests: dict[Digest, tuple[Descriptor, bytes]] = {}
+        self.blobs: dict[Digest, dict[Digest, Descriptor]] = {}
+
+
+def is_manifest(descriptor: Descriptor) -> bool:
+    """Whether a child of an index is itself a manifest; other things in an index are blobs."""
+    if descriptor.media_type in documents.MANIFEST_TYPES | documents.INDEX_TYPES:
+        return True
+    return descriptor.media_type.endswith("+json") and (".manifest." in descriptor.media_type)
+
+
+def _read(source: Source, descriptor: Descriptor) -> tuple[bytes, Manifest | Index]:
+    data = source.read(descriptor.digest, limit=limits.MANIFEST_BYTES)
+    if len(data) != descriptor.size:
+        raise IntegrityError(
+            f"manifest {descriptor.digest} has {len(data)} bytes instead of {descriptor.size}",
+            next_step="Do not use this image: its documents contradict each other.",
+        )
+    return data, documents.decode_manifest(data, descriptor.media_type)
+
+
+def _add(source: Source, descriptor: Descriptor, plan: _Plan, depth: int = 1) -> None:
+    if depth > limits.INDEX_DEPTH:
+        raise InputError(f"indexes are nested deeper than {limits.INDEX_DEPTH}", next_step="Do not use this image.")
+    if descriptor.digest in plan.manifests:
+        return
+    if len(plan.manifests) >= limits.INDEX_MANIFESTS:
+        raise LimitError(
+            f"the image has more than {limits.INDEX_MANIFESTS} manifests", next_step="Copy one platform: --platform."
+        )
+    data, document = _read(source, descriptor)
+    own: dict[Digest, Descriptor] = {}
+    if isinstance(document, Index):
+        for child in document.manifests:
+            if is_manifest(child):
+                _add(source, child, plan, depth + 1)
+            else:
+                own[child.digest] = child
+    else:
+        own = {blob.digest: blob for blob in (document.config, *document.layers)}
+    plan.blobs[descriptor.digest] = own
+    plan.manifests[descriptor.digest] = (descriptor, data)
+
+
+def parse_platform(text: str) -> Platform:
+    """The platform in `OS/ARCHITECTURE[/VARIANT]`; raises `InputError`."""
+    parts = text.split("/")
+    if len(parts) not in {2, 3} or not all(part and part.replace("_", "").isalnum() for part in parts):
+        raise InputError(f"{text[:100]!r} is not a platform", next_step="Write it as linux/amd64 or linux/arm/v7.")
+    return Platform(os=parts[0], architecture=parts[1], variant=parts[2] if len(parts) == 3 else None)
+
+
+def _fits(entry: Platform, wanted: Platform) -> bool:
+    same = (entry.os, entry.architecture) == (wanted.os, wanted.architecture)
+    return same and (wanted.variant is None or entry.variant == wanted.variant)
+
+
+def choose(source: Source, descriptor: Descriptor, wanted: Platform | None) -> Descriptor:
+    """What to copy: `descriptor` itself, or the image of the platform `wanted` in the index that it names.
+
+    An image that is in no index is taken as it is: its name asks for it, whatever its platform.
+
+    Raises:
+        NotFoundError: the index has no such image.
+    """
+    if wanted is None:
+        return descriptor
+    shown: set[str] = set()
+    found = _find(source, descriptor, wanted, shown)
+    if found is None:
+        raise NotFoundError(
+            f"the index has no {wanted.os}/{wanted.architecture} image",
+            next_step=f"It has: {', '.join(sorted(shown)[:20]) or 'no platforms'}.",
+        )
+    return Descriptor(media_type=found.media_type, digest=found.digest, size=found.size)
+
+
+def _find(
+    source: Source, descriptor: Descriptor, wanted: Platform, shown: set[str], depth: int = 1
+) -> Descriptor | None:
+    """The image of the platform `wanted`, also in indexes that are in the index; `shown` gathers what is there."""
+    if depth > limits.INDEX_DEPTH:
+        raise InputError(f"indexes are nested deeper than {limits.INDEX_DEPTH}", next_step="Do not use this image.")
+    _, document = _read(source, descriptor)
+    if not isinstance(document, Index):
+        return descriptor
+    children = [one for one in document.manifests if is_manifest(one)]
+    shown |= {f"{one.platform.os}/{one.platform.architecture}" for one in children if one.platform}
+    fitting = [one for one in children if one.platform and _fits(one.platform, wanted)]
+    # A child that states no platform may be an index that has the image; an image comes after those.
+    silent = [one for one in children if one.platform is None]
+    for child in [*fitting, *sorted(silent, key=lambda one: one.media_type not in documents.INDEX_TYPES)]:
+        found = _find(source, child, wanted, shown, depth + 1)
+        if found is not None:
+            return found
+    return None
+
+
+class _Copy:
+    """One running copy: what was done so far, for the root and for what refers to it."""
+
+    def __init__(self, source: Source, target: Target, threads: int, progress: Progress, title: str) -> None:
+        self.source = source
+        self.target = target
+        self.threads = threads if target.parallel else 1
+        self.progress = progress
+        self.title = title
+        self.outcomes: dict[Digest, tuple[Outcome | Literal["left"], int]] = {}
+        self.done: set[Digest] = set()
+
+    def moved(self, wanted: str) -> Moved:
+        """Count of the blobs that ended so."""
+        sizes = [size for outcome, size in self.outcomes.values() if outcome == wanted]
+        return Moved(len(sizes), sum(sizes))
+
+    def tree(self, root: Descriptor, tags: Sequence[str]) -> _Plan:
+        """Copy a root with everything below it."""
+        plan = _Plan()
+        _add(self.source, root, plan)
+        present = {tag for tag in tags if self.target.named(tag) == root.digest}
+        if present or (not tags and self.target.has_manifest(root.digest)):
+            missing: list[Digest] = []
+        else:
+            missing = [digest for digest in plan.manifests if not self._has(digest)]
+        self._blobs(plan, missing)
+        for digest, (descriptor, data) in plan.manifests.items():
+            wanted = [tag for tag in tags if tag not in present] if digest == root.digest else []
+            if digest in missing or wanted:
+                self.target.put_manifest(descriptor, data, wanted)
+        self.done.update(plan.manifests)
+        return plan
+
+    def _has(self, digest: Digest) -> bool:
+        return digest in self.done or self.target.has_manifest(digest)
+
+    def _blobs(self, plan: _Plan, missing: Sequence[Digest]) -> None:
+        wanted = {digest: blob for one in missing for digest, blob in plan.blobs[one].items()}
+        for blobs in plan.blobs.values():
+            for blob in blobs.values():
+                if blob.digest not in wanted:
+                    self.outcomes.setdefault(blob.digest, ("skipped", blob.size))
+        todo = [blob for blob in wanted.values() if blob.digest not in self.outcomes]
+        if not todo:
+            return
+        # The longest first: at the end no thread is left alone with a large one. A file is written in order.
+        ordered = sorted(todo, key=lambda blob: -blob.size) if self.threads > 1 else todo
+        with self.progress.task(self.title, total=sum(blob.size for blob in ordered), unit="bytes") as task:
+            results = in_parallel(partial(self._blob, task=task), ordered, threads=self.threads)
+        for blob, outcome in zip(ordered, results, strict=True):
+            self.outcomes[blob.digest] = (outcome, blob.size)
+
+    def _blob(self, blob: Descriptor, stop: Stop, *, task: Task) -> Outcome | Literal["left"]:
+        stop.check()
+        if self.target.has_blob(blob):
+            task.advance(blob.size)
+            return "skipped"
+        if blob.urls and not self.source.has_blob(blob.digest):
+            task.advance(blob.size)
+            return "left"
+        if self.target.take_over(blob, self.source):
+            task.advance(blob.size)
+            return "mounted"
+        reached = 0
+
+        def pieces(offset: int) -> Iterator[bytes]:
+            nonlocal reached
+            at = offset
+            for data in self.source.pieces(blob, offset):
+                stop.check()
+                yield data
+                at += len(data)
+                if at > reached:  # a repeated transfer does not count twice
+                    task.advance(at - reached)
+                    reached = at
+
+        try:
+            self.target.write(blob, pieces, stop)
+        except IntegrityError:
+            self.source.check(blob)  # says so if it is the source that is damaged
+            raise
+        return "sent"
+
+    def referrers(self, plan: _Plan) -> tuple[Digest, ...]:
+        """Copy what refers to the manifests of `plan`, and what refers to that; digests of what was copied."""
+        found: dict[Digest, None] = {}
+        waiting = [(digest, 1) for digest in plan.manifests]
+        while waiting:
+            subject, depth = waiting.pop(0)
+            for descriptor, tags in self._referring(subject):
+                if descriptor.digest in found:
+                    continue
+                if depth > limits.REFERRER_DEPTH or len(found) >= limits.REFERRERS_COPIED:
+                    raise LimitError(
+                        f"more than {limits.REFERRERS_COPIED} manifests refer to the image, or deeper than "
+                        f"{limits.REFERRER_DEPTH}",
+                        next_step="Copy without --with referrers, and the ones that you want by their digests.",
+                    )
+                found[descriptor.digest] = None
+                below = self.tree(descriptor, tags)
+                waiting.extend((digest, depth + 1) for digest in below.manifests)
+        return tuple(found)
+
+    def _referring(self, subject: Digest) -> Iterator[tuple[Descriptor, tuple[str, ...]]]:
+        for descriptor in self.source.referrers(subject):
+            # What the list says beside it (artifact type, annotations) is the list's, not part of the manifest.
+            yield Descriptor(media_type=descriptor.media_type, digest=descriptor.digest, size=descriptor.size), ()
+        for suffix in attached.SUFFIXES:
+            tag = attached.tag(subject, suffix)
+            named = self.source.tagged(tag)
+            if named is not None:
+                yield named, (tag,)
+
+
+def copy(
+    source: Source,
+    target: Target,
+    root: Descriptor,
+    *,
+    tags: Sequence[str] = (),
+    referrers: bool = False,
+    threads: int = limits.TRANSFERS,
+    progress: Progress = SILENT,
+    title: str = "copying",
+) -> CopyResult:
+    """Copy what `root` names in `source`, let each of `tags` name it in `target`, and say what was done.
+
+    A target that has a manifest has what it names, so that nothing below it is asked for again.
+
+    Raises:
+        NotFoundError: the source lacks a part of the image.
+        IntegrityError: bytes do not have their digest or size.
+        NetworkError: a registry could not be reached or refused.
+        StorageError: the disk refused.
+        LimitError: the image, or what refers to it, is over a bound of `core.limits`.
+    """
+    running = _Copy(source, target, threads, progress, title)
+    plan = running.tree(root, tags)
+    along = running.referrers(plan) if referrers else ()
+    target.finish()
+    return CopyResult(
+        digest=root.digest,
+        media_type=root.media_type,
+        manifests=len(plan.manifests),
+        sent=running.moved("sent"),
+        mounted=running.moved("mounted"),
+        skipped=running.moved("skipped"),
+        left=running.moved("left"),
+        referrers=along,
+    )

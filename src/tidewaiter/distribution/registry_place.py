@@ -1,0 +1,138 @@
+"""A repository of a registry as a place to copy from and to."""
+
+from collections.abc import Iterator, Sequence
+
+from tidewaiter.core import limits
+from tidewaiter.core.errors import IntegrityError, NotFoundError
+from tidewaiter.distribution.blob_places import BlobPlaces
+from tidewaiter.distribution.endpoints import Pieces, Source
+from tidewaiter.distribution.registry import Repository
+from tidewaiter.distribution.transfer import Stop
+from tidewaiter.oci import digest as digests
+from tidewaiter.oci import manifest as documents
+from tidewaiter.oci.digest import Digest
+from tidewaiter.oci.manifest import Descriptor
+
+_MANIFESTS = ", ".join(sorted(documents.MANIFEST_TYPES | documents.INDEX_TYPES))
+
+
+class RegistryPlace:
+    """One repository; blobs that it lacks are first mounted from where they are known to lie on the same host."""
+
+    parallel = True
+
+    def __init__(
+        self, repository: Repository, *, mount_from: Sequence[str] = (), known: BlobPlaces | None = None
+    ) -> None:
+        self.repository = repository
+        self._mount_from = tuple(mount_from)
+        self._known = known
+
+    @property
+    def host(self) -> str:
+        """The registry's host, as references name it."""
+        return self.repository.registry.host
+
+    # Source
+
+    def read(self, digest: Digest, *, limit: int = limits.MANIFEST_BYTES) -> bytes:  # noqa: ARG002 - manifests are always bounded
+        """A manifest, verified."""
+        return self.repository.manifest(digest).data
+
+    def has_blob(self, digest_or_blob: Digest | Descriptor) -> bool:
+        """Whether the repository has the blob."""
+        digest = digest_or_blob.digest if isinstance(digest_or_blob, Descriptor) else digest_or_blob
+        if not self.repository.has_blob(digest):
+            return False
+        self._remember(digest)
+        return True
+
+    def pieces(self, blob: Descriptor, offset: int) -> Iterator[bytes]:
+        """The blob's bytes from `offset` on; a cut stream goes on where it stopped. Not verified.
+
+        Raises:
+            NotFoundError: there is no such blob.
+            NetworkError: the registry could not be asked, refused, or was cut too often.
+        """
+        yield from self.repository.pieces(blob, offset, verify=False)
+        self._remember(blob.digest)
+
+    def check(self, blob: Descriptor) -> None:
+        """Nothing: what a registry holds is only known by reading it."""
+
+    def tagged(self, tag: str) -> Descriptor | None:
+        """What a tag names; None when nothing does."""
+        try:
+            return self.repository.resolve(tag)
+        except NotFoundError:
+            return None
+
+    def referrers(self, subject: Digest) -> Sequence[Descriptor]:
+        """Manifests whose subject is the one given, by the referrers API or the fallback tag."""
+        return self.repository.referrers(subject)
+
+    # Target
+
+    def named(self, tag: str) -> Digest | None:
+        """What the tag names now, as the registry states it; None when nothing does."""
+        registry = self.repository.registry
+        answer = registry.call(
+            "HEAD",
+            f"/v2/{self.repository.name}/manifests/{tag}",
+            # What is asked of a target is what it takes to write there; a repository that is new may hide otherwise.
+            scope=f"repository:{self.repository.name}:pull,push",
+            headers={"Accept": _MANIFESTS},
+        )
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise registry.refusal(answer, f"{self.repository.name}:{tag}")
+        stated = answer.headers.get("docker-content-digest")
+        return digests.parse(stated) if stated else self.repository.resolve(tag).digest
+
+    def has_manifest(self, digest: Digest) -> bool:
+        """Whether the manifest is there; a registry takes a manifest only when it has what that names."""
+        return self.repository.has_manifest(digest)
+
+    def take_over(self, blob: Descriptor, source: Source) -> bool:
+        """Whether the registry mounted the blob from the source's repository, or from another that had it."""
+        candidates = list(self._mount_from)
+        if isinstance(source, RegistryPlace) and source.host == self.host:
+            candidates.append(source.repository.name)
+        if self._known is not None:
+            candidates += [name for name in self._known.repositories(blob.digest) if name not in candidates]
+        for name in candidates:
+            if name == self.repository.name or not self.repository.mount(blob.digest, name):
+                continue
+            # docker-registry 2.8 says that it mounted a SHA-512 blob, and then knows it by its SHA-256 only.
+            if digests.algorithm(blob.digest) != "sha256" and not self.repository.has_blob(blob.digest):
+                continue
+            self._remember(blob.digest)
+            return True
+        return False
+
+    def write(self, blob: Descriptor, pieces: Pieces, stop: Stop) -> None:  # noqa: ARG002 - `pieces` stops by itself
+        """Send the blob; the registry verifies it."""
+        try:
+            self.repository.push_blob(blob, lambda: pieces(0))
+        except IntegrityError as error:
+            raise IntegrityError(
+                f"{self.repository} refused {blob.digest}: the bytes that were read are not that blob",
+                next_step="Try again; if it stays so, the blob is damaged where the image comes from.",
+                code=error.code,
+            ) from error
+        self._remember(blob.digest)
+
+    def put_manifest(self, descriptor: Descriptor, data: bytes, tags: Sequence[str]) -> None:
+        """Store a manifest under its digest, or under each of `tags`."""
+        for target in tags or (descriptor.digest,):
+            self.repository.put_manifest(target, data, descriptor.media_type)
+
+    def finish(self) -> None:
+        """Keep in mind which blobs lie here."""
+        if self._known is not None:
+            self._known.save()
+
+    def _remember(self, digest: Digest) -> None:
+        if self._known is not None:
+            self._known.add(digest, self.repository.name)
