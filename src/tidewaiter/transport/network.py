@@ -174,10 +174,14 @@ class _Connecting:
     def wait(self, timeout: float | None) -> httpcore2.NetworkStream:
         """The connection; all its addresses together have `timeout` seconds, name lookup included."""
         threading.Thread(target=self._run, daemon=True).start()
-        in_time = self._ended.wait(timeout)
-        with self._lock:
-            self._wanted = False
-            result = self._result
+        try:
+            in_time = self._ended.wait(timeout)
+        except BaseException:  # ctrl-C: whoever made the connection closes it
+            abandoned = self._stop_wanting()
+            if isinstance(abandoned, httpcore2.NetworkStream):
+                abandoned.close()
+            raise
+        result = self._stop_wanting()
         if isinstance(result, Exception):
             raise result
         if result is None:
@@ -185,6 +189,12 @@ class _Connecting:
                 httpcore2.ConnectError("interrupted") if in_time else httpcore2.ConnectTimeout("no connection in time")
             )
         return result
+
+    def _stop_wanting(self) -> httpcore2.NetworkStream | Exception | None:
+        """What there is now; what comes later is closed by the thread that makes it."""
+        with self._lock:
+            self._wanted = False
+            return self._result
 
     def cut(self) -> None:
         """End the wait."""
