@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from workplace import ROOT, command, commit, environment, run, small_project
 
 
