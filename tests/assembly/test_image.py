@@ -4,12 +4,14 @@ import datetime as dt
 from pathlib import Path
 
 from tidewaiter.assembly import image as assembled
+from tidewaiter.assembly.options import AMD64
 from tidewaiter.assembly.part import Part
 from tidewaiter.oci import image as images
 from tidewaiter.oci.layer import Entry, write_layer
 from tidewaiter.oci.layout import Layout
+from tidewaiter.oci.manifest import RunConfig
 
-LAUNCH = assembled.Launch(entrypoint=("python", "/app/x.py"), environment=("PATH=/usr/bin",), working_dir="/app")
+CONFIG = RunConfig(user=assembled.USER, entrypoint=["python", "/app/x.py"], env=["PATH=/usr/bin"], working_dir="/app")
 CREATED = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 
 
@@ -27,7 +29,9 @@ def test_same_arguments_same_digest(tmp_path: Path) -> None:
         store = Layout(tmp_path / folder)
         store.create()
         parts = [part(store, "a"), part(store, "b")]
-        written = assembled.write(store, parts, launch=LAUNCH, created=CREATED, annotations={"b": "2", "a": "1"})
+        written = assembled.write(
+            store, parts, config=CONFIG, platform=AMD64, created=CREATED, annotations={"b": "2", "a": "1"}
+        )
         loaded = images.load(store, written)
         assert loaded.config.created == "2026-01-02T03:04:05Z"
         assert loaded.config.config.user == "65532:65532"
@@ -45,6 +49,7 @@ def test_reused_flag_is_not_content(tmp_path: Path) -> None:
     made = part(store, "a")
     warm = Part(info=made.info, kind=made.kind, title=made.title, contents=made.contents, reused=True)
     digests = {
-        assembled.write(store, [one], launch=LAUNCH, created=CREATED, annotations={}).digest for one in (made, warm)
+        assembled.write(store, [one], config=CONFIG, platform=AMD64, created=CREATED, annotations={}).digest
+        for one in (made, warm)
     }
     assert len(digests) == 1

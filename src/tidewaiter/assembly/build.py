@@ -1,8 +1,8 @@
 """A project to an image in the store: locks obeyed, layers reused, nothing of wheels or app executed.
 
 1. Read which commit the project is at.
-2. Read both locks; a missing one is resolved and written, a stale one is an error.
-3. Build (or reuse) the base's layers, the wheels' layers and the app layer.
+2. Read the locks; a missing one is resolved and written, a stale one is an error.
+3. Make (or reuse) what the image stands on, then the wheels' layers and the app layer.
 4. Write config and manifest of the base alone and of the whole image.
 """
 
@@ -11,10 +11,11 @@ import time
 
 import msgspec
 
-from tidewaiter.assembly import app, base, base_lock, image, python_layers, python_lock, recipe, source
+from tidewaiter.assembly import app, base, base_lock, image, options, python_layers, python_lock, recipe, source
 from tidewaiter.assembly.base_lock import BaseLock
-from tidewaiter.assembly.image import Launch
+from tidewaiter.assembly.foundation import Foundation
 from tidewaiter.assembly.layer_cache import LayerCache
+from tidewaiter.assembly.options import Options
 from tidewaiter.assembly.part import Part
 from tidewaiter.assembly.python_lock import PythonLock
 from tidewaiter.assembly.recipe import Recipe
@@ -27,28 +28,29 @@ from tidewaiter.core.project import Project
 from tidewaiter.core.settings import Settings
 from tidewaiter.oci import digest as digests
 from tidewaiter.oci.digest import Digest
-from tidewaiter.oci.manifest import Descriptor
+from tidewaiter.oci.manifest import Descriptor, RunConfig
 from tidewaiter.transport.client import Client
 
 ANNOTATION = "org.opencontainers.image."
 
 
 class Locks(msgspec.Struct, frozen=True):
-    """Both locks of a project and the recipe that its base lock belongs to."""
+    """The locks of a project and the recipe that its base lock belongs to; None for what the project has not."""
 
-    recipe: Recipe
-    base: BaseLock
-    python: PythonLock
+    recipe: Recipe | None = None
+    base: BaseLock | None = None
+    python: PythonLock | None = None
 
     @property
-    def python_digest(self) -> Digest:
+    def python_digest(self) -> Digest | None:
         """Names the wheels that are pinned, wherever they come from."""
-        return python_lock.digest(self.python)
+        return None if self.python is None else python_lock.digest(self.python)
 
     @property
     def digest(self) -> Digest:
-        """Names everything that both locks pin."""
-        return digests.of(f"base {self.base.digest}\npython {self.python_digest}\n".encode())
+        """Names everything that the locks pin."""
+        parts = (("base", self.base and self.base.digest), ("python", self.python_digest))
+        return digests.of("".join(f"{name} {found}\n" for name, found in parts if found).encode())
 
 
 class Build(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +60,7 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     source: Source
     locks: Locks
     image: Descriptor
-    base: Descriptor
+    foundation: Foundation
     parts: tuple[Part, ...]
     created: dt.datetime
     started: dt.datetime
@@ -78,11 +80,11 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
 
 def recipe_of(project: Project, settings: Settings) -> Recipe:
     """The recipe that `[base] use` names; raises `InputError` when it is unknown or has another Python."""
-    chosen = recipe.load(project.file.base.use, own=settings.home.recipes)
-    if chosen.python != project.file.python.version:
+    chosen = recipe.load(project.base.use, own=settings.home.recipes)
+    python = project.file.python
+    if python is not None and chosen.python != python.version:
         raise InputError(
-            f"{project.path}: [python] version is {project.file.python.version}, "
-            f"the base {chosen.name} has {chosen.python}",
+            f"{project.path}: [python] version is {python.version}, the base {chosen.name} has {chosen.python}",
             next_step=f'Set version = "{chosen.python}", or use another base.',
         )
     return chosen
@@ -121,11 +123,15 @@ def locks_of(project: Project, *, settings: Settings, client: Client, progress: 
             ) from error
     else:
         base_locked = lock_base(project, settings=settings, client=client, progress=progress)
+    return Locks(recipe=chosen, base=base_locked, python=_python_locked(project, settings, progress))
+
+
+def _python_locked(project: Project, settings: Settings, progress: Progress) -> PythonLock | None:
+    if project.file.python is None:
+        return None
     if project.python_lock.exists():
-        python_locked = python_lock.read(project)
-    else:
-        python_locked = lock_python(project, settings=settings, progress=progress)
-    return Locks(recipe=chosen, base=base_locked, python=python_locked)
+        return python_lock.read(project)
+    return lock_python(project, settings=settings, progress=progress)
 
 
 def _created(settings: Settings, committed: int) -> dt.datetime:
@@ -133,14 +139,14 @@ def _created(settings: Settings, committed: int) -> dt.datetime:
     return clock.from_epoch(committed if epoch is None else epoch)
 
 
-def _annotations(project: Project, found: Source, created: dt.datetime, base_image: Descriptor) -> dict[str, str]:
+def _annotations(project: Project, found: Source, created: dt.datetime, below: Foundation) -> dict[str, str]:
     written = {
         "title": project.file.image.name,
         "revision": found.commit,
         "version": found.commit[:12],
         "created": clock.rfc3339(created),
-        "base.name": project.file.base.use,
-        "base.digest": base_image.digest,
+        "base.name": below.name,
+        "base.digest": below.image.digest,
     }
     if project.file.image.source:
         written["source"] = project.file.image.source
@@ -160,7 +166,54 @@ def _unmoved(project: Project, before: Source) -> Source:
     return msgspec.structs.replace(after, dirty=before.dirty or after.dirty)
 
 
-def build(project: Project, *, layers: LayerCache, settings: Settings, client: Client, progress: Progress) -> Build:
+def _debian(locks: Locks, *, layers: LayerCache, settings: Settings, client: Client, progress: Progress) -> Foundation:
+    """The base that a recipe and its lock describe."""
+    assert locks.recipe is not None  # noqa: S101  # who calls this has read both
+    assert locks.base is not None  # noqa: S101  # as above
+    made = base.build(locks.recipe, locks.base, layers=layers, settings=settings, client=client, progress=progress)
+    config = RunConfig(user=image.USER, env=list(made.environment) or None, working_dir="/")
+    written = image.write(
+        layers.store,
+        made.parts,
+        config=config,
+        created=max(clock.parse_rfc3339(suite.date) for suite in locks.base.suites),
+        annotations={ANNOTATION + "title": locks.recipe.name},
+        platform=options.AMD64,
+    )
+    return Foundation(
+        name=locks.recipe.name,
+        image=written,
+        parts=made.parts,
+        platform=options.AMD64,
+        config=config,
+        interpreter=made.interpreter,
+        lock_digest=made.lock_digest,
+    )
+
+
+def _run_config(project: Project, below: Foundation) -> RunConfig:
+    """How a container of the image starts: as the project says, else as the base does."""
+    said = project.file.app
+    config = below.config
+    if said.entrypoint:
+        # What the base runs by default are arguments to its own program.
+        config = msgspec.structs.replace(config, entrypoint=list(said.entrypoint), cmd=None)
+    if said.include:
+        config = msgspec.structs.replace(config, working_dir=f"/{app.ROOT}")
+    if said.user is not None:
+        config = msgspec.structs.replace(config, user=said.user)
+    return config
+
+
+def build(
+    project: Project,
+    *,
+    wanted: Options = options.DEFAULT,
+    layers: LayerCache,
+    settings: Settings,
+    client: Client,
+    progress: Progress,
+) -> Build:
     """Build the project's image into the store. Nothing is tagged.
 
     Raises:
@@ -172,45 +225,46 @@ def build(project: Project, *, layers: LayerCache, settings: Settings, client: C
     files = app.collect(project)
     found = _unmoved(project, before)
 
-    made = base.build(locks.recipe, locks.base, layers=layers, settings=settings, client=client, progress=progress)
-    wheels = python_layers.build(
-        locks.python,
-        interpreter=made.interpreter,
-        layers=layers,
-        threads=settings.threads,
-        settings=settings,
-        client=client,
-        progress=progress,
-    )
-    own = app.build(
-        project, files, interpreter=made.interpreter, layers=layers, threads=settings.threads, progress=progress
-    )
-    parts = (*made.parts, *wheels, own)
-
-    store = layers.store
-    base_created = max(clock.parse_rfc3339(suite.date) for suite in locks.base.suites)
-    base_image = image.write(
-        store,
-        made.parts,
-        launch=Launch(environment=made.environment),
-        created=base_created,
-        annotations={ANNOTATION + "title": locks.recipe.name},
-    )
+    below = _debian(locks, layers=layers, settings=settings, client=client, progress=progress)
+    parts = list(below.parts)
+    if locks.python is not None and below.interpreter is not None:
+        parts += python_layers.build(
+            locks.python,
+            interpreter=below.interpreter,
+            layers=layers,
+            threads=settings.threads,
+            settings=settings,
+            client=client,
+            progress=progress,
+        )
+    if files and below.interpreter is not None:
+        parts.append(
+            app.build(
+                project,
+                files,
+                interpreter=below.interpreter,
+                layers=layers,
+                threads=settings.threads,
+                progress=progress,
+            )
+        )
     created = _created(settings, found.committed)
     written = image.write(
-        store,
+        layers.store,
         parts,
-        launch=Launch(entrypoint=project.file.app.entrypoint, environment=made.environment, working_dir=f"/{app.ROOT}"),
+        config=_run_config(project, below),
         created=created,
-        annotations=_annotations(project, found, created, base_image),
+        annotations=_annotations(project, found, created, below),
+        platform=below.platform,
+        docker=below.docker,
     )
     return Build(
         project=project,
         source=found,
         locks=locks,
         image=written,
-        base=base_image,
-        parts=parts,
+        foundation=below,
+        parts=tuple(parts),
         created=created,
         started=started,
         finished=clock.now(),

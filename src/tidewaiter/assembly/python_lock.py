@@ -108,7 +108,7 @@ def _refresh(project: Project) -> str:
 def _origin(project: Project, glibc: tuple[int, int], uv_version: str) -> Origin:
     return Origin(
         requirements_sha256=requirements.sha256(project),
-        python=project.file.python.version,
+        python=project.python.version,
         platform=_platform(glibc),
         uv=uv_version,
     )
@@ -153,7 +153,7 @@ def _resolution_failed(project: Project, stderr: str) -> InputError | Undetermin
         )
     if "--no-build" in stderr or "no usable wheels" in stderr or "building from source is disabled" in stderr:
         return InputError(
-            f"{project.requirements}: a package has no wheel for Python {project.file.python.version} on "
+            f"{project.requirements}: a package has no wheel for Python {project.python.version} on "
             f"{_platform(GLIBC)}: {reason}",
             next_step="Choose a release that has a wheel, or build the wheel once, put it beside the requirements and "
             "name its path there; nothing is compiled during a build.",
@@ -272,7 +272,7 @@ def _local(project: Project, path: str, what: str) -> Path:
 
 def _no_wheel(project: Project, what: str, why: str) -> InputError:
     return InputError(
-        f"{project.python_lock}: {what} has no wheel that fits Python {project.file.python.version}: {why}",
+        f"{project.python_lock}: {what} has no wheel that fits Python {project.python.version}: {why}",
         next_step="Choose a release that has one, or build the wheel once, put it beside the requirements, name its "
         "path there and lock again; a source distribution runs code of its own and is not built here.",
         code="no_wheel",
@@ -318,7 +318,7 @@ def _locked(project: Project, package: Package, found: PackageWheel | PackageArc
 def _select(project: Project, document: Pylock, tags: Sequence[Tag]) -> Iterator[LockedWheel]:
     """Exactly one wheel per package whose marker holds in the image, the best by its tags."""
     try:
-        for package, found in document.select(environment=_environment(project.file.python.version), tags=tags):
+        for package, found in document.select(environment=_environment(project.python.version), tags=tags):
             what = f"{package.name} {package.version or ''}".rstrip()
             if isinstance(found, PackageWheel):
                 yield _locked(project, package, found)
@@ -332,7 +332,7 @@ def _select(project: Project, document: Pylock, tags: Sequence[Tag]) -> Iterator
                 raise _no_wheel(project, what, f"there is only {kind}")
     except (PylockSelectError, PylockValidationError, InvalidWheelFilename) as error:
         raise InputError(
-            f"{project.python_lock} does not fit Python {project.file.python.version} on x86-64 Linux: {error}",
+            f"{project.python_lock} does not fit Python {project.python.version} on x86-64 Linux: {error}",
             next_step="Choose releases that have wheels for this Python, then lock again.",
             code="no_wheel",
         ) from error

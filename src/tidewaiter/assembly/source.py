@@ -95,7 +95,8 @@ def included(project: Project) -> Iterator[Path]:
 
 def _inputs(project: Project) -> list[Path]:
     """The files that decide what the image contains, besides those of the app."""
-    return [project.path, project.requirements, project.python_lock, project.base_lock]
+    python = [] if project.file.python is None else [project.requirements, project.python_lock]
+    return [project.path, *python, project.base_lock]
 
 
 def _tracked(project: Project, names: list[str]) -> dict[str, tuple[str, str]]:

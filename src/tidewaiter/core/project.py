@@ -35,10 +35,26 @@ class ImageSection(_Section, frozen=True):
     """URL of the source repository, for `org.opencontainers.image.source`."""
 
 
+class TakeSection(_Section, frozen=True):
+    """`[[base.take]]`: files of another image (by digest), put onto the base with the libraries that they need."""
+
+    image: str
+    paths: tuple[str, ...]
+
+
 class BaseSection(_Section, frozen=True):
-    """`[base]`: a recipe's name, or an image by digest."""
+    """`[base]`: a recipe's name, or an image by digest (`docker://HOST/REPO@sha256:…`)."""
 
     use: str
+    take: tuple[TakeSection, ...] = ()
+
+
+class IndexSection(_Section, frozen=True):
+    """`[[python.indexes]]`: where the named packages come from, and nothing else; credentials lie elsewhere."""
+
+    name: str
+    url: str
+    packages: tuple[str, ...]
 
 
 class PythonSection(_Section, frozen=True):
@@ -46,22 +62,53 @@ class PythonSection(_Section, frozen=True):
 
     version: str
     requirements: str
+    indexes: tuple[IndexSection, ...] = ()
+
+
+class SystemSection(_Section, frozen=True):
+    """`[system]`: further Debian packages, locked in `base.lock` beside those of the recipe."""
+
+    packages: tuple[str, ...]
 
 
 class AppSection(_Section, frozen=True):
     """`[app]`: files and folders (relative to the project) that go to `/app`, and what the image runs."""
 
-    include: tuple[str, ...]
-    entrypoint: tuple[str, ...]
+    include: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    package: bool = False
+    """Whether the project's own wheel is built and installed."""
+    user: str | None = None
+    """`UID`, `UID:GID` or a name of the base; the base's own user when nothing is said."""
+
+
+class ModelSection(_Section, frozen=True):
+    """`[[models]]`: a SavedModel folder (relative to the project) that goes to `/models/NAME/VERSION`, a layer each."""
+
+    name: str
+    path: str
+    version: int = 1
+
+
+class BuildSection(_Section, frozen=True):
+    """`[build]`: a Dockerfile whose result stands in the place of a base, built by BuildKit or buildah."""
+
+    dockerfile: str
+    context: str = "."
+    target: str | None = None
+    arguments: dict[str, str] = {}
 
 
 class ProjectFile(_Section, frozen=True):
     """The whole of `tidewaiter.toml`."""
 
     image: ImageSection
-    base: BaseSection
-    python: PythonSection
-    app: AppSection
+    base: BaseSection | None = None
+    python: PythonSection | None = None
+    system: SystemSection | None = None
+    app: AppSection = AppSection()
+    models: tuple[ModelSection, ...] = ()
+    build: BuildSection | None = None
 
 
 class Project(msgspec.Struct, frozen=True):
@@ -75,8 +122,24 @@ class Project(msgspec.Struct, frozen=True):
         return self.directory / FILE_NAME
 
     @property
+    def base(self) -> BaseSection:
+        """`[base]`; raises `ProjectError` when the project has none, as with a Dockerfile."""
+        if self.file.base is None:
+            raise ProjectError(
+                f"{self.path}: [base] is missing", next_step='Add [base] with use = "debian12-python3.11".'
+            )
+        return self.file.base
+
+    @property
+    def python(self) -> PythonSection:
+        """`[python]`; raises `ProjectError` when the project has none."""
+        if self.file.python is None:
+            raise _missing(self.path, "python", PythonSection)
+        return self.file.python
+
+    @property
     def requirements(self) -> Path:
-        return self.directory / self.file.python.requirements
+        return self.directory / self.python.requirements
 
     @property
     def python_lock(self) -> Path:
@@ -110,20 +173,33 @@ def _line_of(text: str, table: str, key: str | None) -> int:
     return header
 
 
+_SECTIONS: dict[str, type[_Section]] = {
+    "image": ImageSection,
+    "base": BaseSection,
+    "base.take": TakeSection,
+    "python": PythonSection,
+    "python.indexes": IndexSection,
+    "system": SystemSection,
+    "app": AppSection,
+    "models": ModelSection,
+    "build": BuildSection,
+}
+
+
 def _known_keys(table: str) -> tuple[str, ...]:
-    sections = {"image": ImageSection, "base": BaseSection, "python": PythonSection, "app": AppSection}
-    section = sections.get(table, ProjectFile)
-    return section.__struct_fields__
+    return _SECTIONS.get(table, ProjectFile).__struct_fields__
 
 
 def _explain(path: Path, text: str, error: msgspec.ValidationError) -> ProjectError:
     message = str(error)
     where = re.search(r" - at `\$\.?([^`]*)`", message)
-    location = re.sub(r"\[.*", "", where[1]) if where else ""
+    location = re.sub(r"\[[^\]]*\]", "", where[1]) if where else ""
     message = re.sub(r" - at `[^`]*`", "", message)
     unknown = re.search(r"unknown field `([^`]*)`", message)
     missing = re.search(r"missing required field `([^`]*)`", message)
-    table, _, key = location.partition(".")
+    table, _, key = location.rpartition(".")
+    if (location in _SECTIONS and (unknown or missing)) or not table:
+        table, key = location, ""
     if unknown:
         known = _known_keys(table)
         near = difflib.get_close_matches(unknown[1], known, 1, 0.0)
@@ -159,19 +235,55 @@ def _check_values(path: Path, text: str, content: ProjectFile) -> None:
             f"{path}:{_line_of(text, 'image', 'name')}: [image] name: {content.image.name!r} is not a repository name",
             next_step="Use lower-case words joined by `/`, `.`, `_` or `-`, for example team/model; no tag.",
         )
-    if not _PYTHON.fullmatch(content.python.version):
-        raise ProjectError(
-            f"{path}:{_line_of(text, 'python', 'version')}: [python] version is {content.python.version!r}",
-            next_step='Write for example version = "3.11".',
-        )
-    _inside(path, text, "python", "requirements", content.python.requirements)
+    if content.build is None:
+        _check_assembled(path, text, content)
+    else:
+        _inside(path, text, "build", "dockerfile", content.build.dockerfile)
+        _inside(path, text, "build", "context", content.build.context)
+    if content.python is not None:
+        if not _PYTHON.fullmatch(content.python.version):
+            raise ProjectError(
+                f"{path}:{_line_of(text, 'python', 'version')}: [python] version is {content.python.version!r}",
+                next_step='Write for example version = "3.11".',
+            )
+        _inside(path, text, "python", "requirements", content.python.requirements)
     for name in content.app.include:
         _inside(path, text, "app", "include", name)
+    for model in content.models:
+        _inside(path, text, "models", "path", model.path)
+        if not _REPOSITORY.fullmatch(model.name) or "/" in model.name or model.version < 0:
+            raise ProjectError(
+                f"{path}:{_line_of(text, 'models', 'name')}: [[models]] {model.name!r} {model.version} is no name and "
+                "version of a model",
+                next_step='Write for example name = "mnist" and version = 1.',
+            )
     words = content.app.entrypoint
-    empty = not words or not words[0]
-    if empty or any("\0" in word for word in words):
+    if any("\0" in word for word in words) or (words and not words[0]):
         raise ProjectError(
-            f"{path}:{_line_of(text, 'app', 'entrypoint')}: [app] entrypoint {'is empty' if empty else 'has a NUL'}",
+            f"{path}:{_line_of(text, 'app', 'entrypoint')}: [app] entrypoint {'has a NUL' if words[0] else 'is empty'}",
+            next_step='Name the program and its arguments, for example ["python", "/app/train.py"].',
+        )
+
+
+def _missing(path: Path, table: str, section: type[_Section]) -> ProjectError:
+    return ProjectError(
+        f"{path}:1: [{table}] is missing",
+        next_step=f"Add it (docs/reference/project-file.md). Valid here: {', '.join(section.__struct_fields__)}.",
+    )
+
+
+def _check_assembled(path: Path, text: str, content: ProjectFile) -> None:
+    """What an image that is put together here must say; one from a Dockerfile may leave it out."""
+    if content.base is None:
+        raise _missing(path, "base", BaseSection)
+    own = content.base.use.startswith("docker://")
+    if content.python is None and not own and "python" in content.base.use:
+        raise _missing(path, "python", PythonSection)
+    if content.app == AppSection() and not own:
+        raise _missing(path, "app", AppSection)
+    if not own and not content.app.entrypoint:
+        raise ProjectError(
+            f"{path}:{_line_of(text, 'app', 'entrypoint')}: [app] entrypoint is empty",
             next_step='Name the program and its arguments, for example ["python", "/app/train.py"].',
         )
 

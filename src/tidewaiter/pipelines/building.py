@@ -16,19 +16,21 @@ LOCAL_BUILDER = "local"
 
 def _materials(build: Build) -> tuple[Material, ...]:
     """Every input that the image's bytes depend on, by digest."""
-    debs = [
-        Material(
-            f"pkg:deb/debian/{package.name}@{package.version}?arch={package.architecture}", f"sha256:{package.sha256}"
-        )
-        for package in build.locks.base.packages
-    ]
-    wheels = [Material(wheel.filename, f"sha256:{wheel.sha256}") for wheel in build.locks.python.wheels]
-    return (
-        Material("git", f"gitCommit:{build.source.commit}"),
-        Material(f"recipe {build.locks.recipe.name}", build.locks.recipe.digest),
-        *debs,
-        *wheels,
-    )
+    locks = build.locks
+    found = [Material("git", f"gitCommit:{build.source.commit}")]
+    if locks.recipe is not None:
+        found.append(Material(f"recipe {locks.recipe.name}", locks.recipe.digest))
+    if locks.base is not None:
+        found += [
+            Material(
+                f"pkg:deb/debian/{package.name}@{package.version}?arch={package.architecture}",
+                f"sha256:{package.sha256}",
+            )
+            for package in locks.base.packages
+        ]
+    if locks.python is not None:
+        found += [Material(wheel.filename, f"sha256:{wheel.sha256}") for wheel in locks.python.wheels]
+    return tuple(found)
 
 
 def _record(build: Build) -> BuildRecord:
@@ -60,8 +62,8 @@ def _record(build: Build) -> BuildRecord:
         finished=build.finished,
         seconds=build.seconds,
         created=build.created,
-        base_name=build.project.file.base.use,
-        base_lock=build.locks.base.digest,
+        base_name=build.foundation.name,
+        base_lock=build.foundation.lock_digest,
         python_lock=build.locks.python_digest,
         materials=_materials(build),
         reused_layers=sum(part.reused for part in build.parts),
