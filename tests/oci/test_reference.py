@@ -29,6 +29,7 @@ D = parse_digest("sha256:" + "a" * 64)
         ("vision/mnist", StoreReference("vision/mnist")),
         (f"mnist@{D}", StoreReference("mnist", None, D)),
         ("oci:/tmp/x:1", LayoutReference(Path("/tmp/x"), "1")),
+        ("oci:/tmp/x:team/model:1", LayoutReference(Path("/tmp/x"), "team/model:1")),
         ("oci:/tmp/x", LayoutReference(Path("/tmp/x"))),
         ("oci:x", LayoutReference(Path("x"))),
         ("docker-archive:/tmp/x.tar", ArchiveReference(Path("/tmp/x.tar"), "docker-archive")),

@@ -20,6 +20,7 @@ _HOST = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
     r"|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?"
 )
+_LAYOUT_NAME = re.compile(r"[A-Za-z0-9_]+(?:[-._:@+/][A-Za-z0-9_]+|--+[A-Za-z0-9_]+)*")
 _NEXT = "Write HOST/REPO:TAG, store:NAME:TAG, oci:PATH:TAG, oci-archive:FILE or docker-archive:FILE."
 
 
@@ -39,6 +40,7 @@ class LayoutReference(msgspec.Struct, frozen=True):
 
     path: Path
     tag: str | None = None
+    """What names the image there: often a tag, in our store `NAME:TAG`."""
 
     def __str__(self) -> str:
         return _join(str(self.path), self.tag, None)
@@ -99,6 +101,16 @@ def check_tag(tag: str) -> str:
     return tag
 
 
+def _check_layout_name(name: str) -> str:
+    """`name` when it may stand in `org.opencontainers.image.ref.name` (image-spec `annotations.md`)."""
+    if len(name) > 512 or not _LAYOUT_NAME.fullmatch(name):
+        raise InputError(
+            f"{name[:140]!r} is not the name of an image in a layout",
+            next_step="Write oci:PATH:TAG or oci:PATH:NAME:TAG; the path may hold no colon.",
+        )
+    return name
+
+
 def _split(text: str) -> tuple[str, str | None, Digest | None]:
     name, at, digest_text = text.partition("@")
     digest = parse_digest(digest_text) if at else None
@@ -145,10 +157,8 @@ def parse(text: str) -> Reference:
         raise InputError(f"{text[:100]!r} is not an image reference", next_step=_NEXT)
     transport, colon, rest = text.partition(":")
     if colon and transport == "oci":
-        path, separator, tag = rest.rpartition(":")
-        if separator and "/" not in tag:
-            return LayoutReference(path=Path(path), tag=check_tag(tag))
-        return LayoutReference(path=Path(rest))
+        path, separator, name = rest.partition(":")  # as skopeo does: names may hold colons, the path none
+        return LayoutReference(path=Path(path), tag=_check_layout_name(name) if separator else None)
     if colon and transport in {"oci-archive", "docker-archive"}:
         kind: Literal["oci-archive", "docker-archive"] = (
             "oci-archive" if transport == "oci-archive" else "docker-archive"
