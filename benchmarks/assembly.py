@@ -28,6 +28,7 @@ RUN --mount=type=bind,source=.,target=/context ["/context/uv", "pip", "install",
 "--python", "/usr/bin/python3.11", "--target", "/usr/local/lib/python3.11/dist-packages", \
 "-r", "/context/requirements.txt"]
 COPY train.py /app/train.py
+RUN ["/usr/bin/python3.11", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "/app"]
 WORKDIR /app
 USER 65532:65532
 ENTRYPOINT ["python", "/app/train.py"]
@@ -97,7 +98,14 @@ class Bench:
     def buildah(self, *arguments: str | Path, store: str) -> Run:
         """One buildah command with a storage of its own."""
         root = self.folder / store
-        options = ["--root", root / "root", "--runroot", root / "run", "--storage-driver", self.driver]
+        options: list[str | Path] = [
+            "--root",
+            root / "root",
+            "--runroot",
+            root / "run",
+            "--storage-driver",
+            self.driver,
+        ]
         return timed(["buildah", *options, *arguments], environment(self.home), self.context)
 
     @property
@@ -288,7 +296,14 @@ def start(bench: Bench) -> None:
         if not folder.exists():
             shutil.copytree(EXAMPLE, folder)
             commit(folder)
-        arguments = [PROGRAM, "build", folder, "--format", "json", *(["--no-bytecode"] if label == "without" else [])]
+        arguments: list[str | Path] = [
+            PROGRAM,
+            "build",
+            folder,
+            "--format",
+            "json",
+            *(["--no-bytecode"] if label == "without" else []),
+        ]
         built = json.loads(timed(arguments, environment(bench.home)).output)
         image = [PROGRAM, "exec", built["reference"], "--", "python", "-c"]
         timed([*image, "pass"], environment(bench.home))  # unpacks

@@ -46,7 +46,8 @@ def timed(command: Sequence[str | Path], variables: Mapping[str, str], folder: P
         out.seek(0)
         errors.seek(0)
         if process.returncode:
-            sys.exit(f"{' '.join(map(str, command))}: {(errors.read() + out.read()).decode(errors="replace")[-3000:]}")
+            said = (errors.read() + out.read()).decode(errors="replace")
+            sys.exit(f"{' '.join(map(str, command))}: {said[-3000:]}")
         return Run(seconds, usage.ru_maxrss / 1024, out.read().decode())
 
 
