@@ -185,15 +185,26 @@ class Table:
             results.setdefault(name, []).append(run(commands[name], self.environment))
 
     def show(self) -> None:
-        """Medians, ratios to each peer and the highest memory."""
+        """Medians, shortest times, ratios of the medians to each peer's and the highest memory."""
         for task, results in self.seen.items():
             medians = {name: statistics.median(seconds for seconds, _ in seen) for name, seen in results.items()}
+            shortest = {name: min(seconds for seconds, _ in seen) for name, seen in results.items()}
             memory = {name: max(peak for _, peak in seen) for name, seen in results.items()}
             own = medians["tidewaiter"]
             print(task)
             for name, seconds in medians.items():
                 ratio = "" if name == "tidewaiter" else f"   tidewaiter takes {own / seconds:.2f} of it"
-                print(f"  {name:<11}{seconds:8.3f} s {memory[name]:7.0f} MB{ratio}")
+                best = f"(shortest {shortest[name]:.3f} s)"
+                print(f"  {name:<11}{seconds:8.3f} s {best} {memory[name]:7.0f} MB{ratio}")
+
+
+def starts() -> Commands:
+    """What no command can be faster than: showing the version, Python alone, Python with the library of our values."""
+    return {
+        "tidewaiter": [str(PROGRAM), "--version"],
+        "python": [sys.executable, "-c", "pass"],
+        "msgspec": [sys.executable, "-c", "import msgspec"],
+    }
 
 
 def measure(label: str, image: tuple[Path, str], table: Table, runs: int, with_crane: str | None) -> None:
@@ -244,6 +255,8 @@ def main() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with_crane = crane()
         table = Table(environment)
+        for _ in range(3 * chosen.runs):
+            table.time("Starting", starts())
         if chosen.only != "tensorflow":
             measure(f"{LAYERS} layers", forty(), table, chosen.runs, with_crane)
         if chosen.only != "forty":

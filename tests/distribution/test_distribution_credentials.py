@@ -9,7 +9,7 @@ import pytest
 from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError
 from tidewaiter.distribution import credentials
-from tidewaiter.distribution.authorization import Challenge, parse_challenge
+from tidewaiter.distribution.challenge import Challenge, parse_challenge
 from tidewaiter.distribution.credentials import Credential
 
 

@@ -35,6 +35,7 @@ def client() -> Iterator[Client]:
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "UPLOAD_CHUNK_BYTES", 300_000)
+    monkeypatch.setattr(limits, "UPLOAD_CHUNK_SECONDS", 0)  # so slow that all have one size
 
 
 class UploadRegistry:
@@ -48,6 +49,8 @@ class UploadRegistry:
         self.cuts: list[int | None] = []
         self.remembers = True
         self.takes_chunks = True
+        self.most = BLOB.size
+        self.sizes: list[int] = []
         self.location: Callable[[BaseHTTPRequestHandler, str], str] = lambda _, path: path
 
     def __call__(self, handler: BaseHTTPRequestHandler) -> None:
@@ -83,6 +86,11 @@ class UploadRegistry:
             return
         assert parse_qs(urlsplit(handler.path).query)["state"] == [f"s-{len(self.received)}"]
         size = int(handler.headers["Content-Length"])
+        if size > self.most:
+            handler.rfile.read(size)
+            reply(handler, 413, b"<html><title>413 Request Entity Too Large</title></html>")
+            return
+        self.sizes.append(size)
         start = len(self.received)
         assert handler.headers["Content-Range"] == f"{start}-{start + size - 1}"
         if self.take(handler):
@@ -127,6 +135,31 @@ def test_a_large_blob_goes_in_chunks_that_are_read_once(serve: Serve, client: Cl
     assert registry.requests == ["POST", "PATCH", "PATCH", "PATCH", "PATCH", "PUT"]
     assert registry.stored == {BLOB.digest: DATA}
     assert opened == [1]
+
+
+def test_chunks_grow_over_a_fast_line(serve: Serve, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk that took little time is followed by one four times as large, up to a bound."""
+    registry = UploadRegistry()
+    monkeypatch.setattr(limits, "UPLOAD_CHUNK_SECONDS", 60)
+    monkeypatch.setattr(limits, "UPLOAD_CHUNK_BYTES", 50_000)
+    monkeypatch.setattr(limits, "UPLOAD_CHUNK_LARGEST_BYTES", 400_000)
+    push(client, serve(registry))
+    assert registry.sizes == [50_000, 200_000, 400_000, 350_000]
+    assert registry.stored == {BLOB.digest: DATA}
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_a_proxy_that_takes_less_at_once_is_obeyed(
+    serve: Serve, client: Client, monkeypatch: pytest.MonkeyPatch, remembers: bool
+) -> None:
+    """413 for a chunk that has grown makes the chunks small again, for good; what has arrived stays."""
+    registry = UploadRegistry()
+    registry.most, registry.remembers = 200_000, remembers
+    monkeypatch.setattr(limits, "UPLOAD_CHUNK_SECONDS", 60)
+    monkeypatch.setattr(limits, "UPLOAD_CHUNK_BYTES", 100_000)
+    push(client, serve(registry))
+    assert registry.stored == {BLOB.digest: DATA}
+    assert registry.sizes == [100_000] * (10 if remembers else 11)
 
 
 def test_a_small_blob_goes_in_one_request(serve: Serve, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

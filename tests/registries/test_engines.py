@@ -48,3 +48,15 @@ def test_docker_and_containerd_load_an_export(engines: Engine, tmp_path: Path) -
     (line,) = [line for line in lines if line.startswith("docker.io/team/app:1.0")]
     assert image.digest in line
     assert "complete" in line
+
+
+def test_exec_runs_an_image_by_docker(engines: Engine, project: Path, home: Path) -> None:
+    """The real daemon runs the image as its own user, without network, on a root that cannot be written."""
+    built = run(home, "build", project, "--format", "json")
+    assert built.code == 0, built.err
+    seen = "import os, socket\nprint(os.getuid(), [name for _, name in socket.if_nameindex()])\nopen('/x', 'w')"
+    extra = {"TIDEWAITER_RUNNER": "docker", "DOCKER_HOST": engines.docker[-1]}
+    done = run(home, "exec", built.json["reference"], "--", "python", "-c", seen, extra=extra)
+    assert done.out.strip() == "65532 ['lo']"
+    assert done.code == 1
+    assert "Read-only file system" in done.err

@@ -251,6 +251,7 @@ def test_a_cut_chunk_is_taken_up(
 ) -> None:
     """After a cut in a large blob the registry is asked how much it has, and the rest is sent."""
     monkeypatch.setattr(limits, "UPLOAD_CHUNK_BYTES", 50_000)
+    monkeypatch.setattr(limits, "UPLOAD_CHUNK_SECONDS", 0)
     layout, image = make_image(tmp_path / "store", sizes=(400_000,))
     folder = tmp_path / "registry"
     folder.mkdir()

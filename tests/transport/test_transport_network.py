@@ -3,38 +3,13 @@
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
+from raw_server import speaking
 
 from tidewaiter.core.errors import NetworkError
 from tidewaiter.transport.client import Client, Timeouts
-
-
-@contextmanager
-def speaking(behave: Callable[[socket.socket], None]) -> Iterator[str]:
-    """A raw TCP server; gives its base URL."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def accept() -> None:
-            while True:
-                try:
-                    connection, _ = listening.accept()
-                except OSError:
-                    return
-                threading.Thread(target=serve, args=(connection,), daemon=True).start()
-
-        def serve(connection: socket.socket) -> None:
-            with connection:
-                try:
-                    behave(connection)
-                except OSError:
-                    return  # the client has hung up, as it should
-
-        threading.Thread(target=accept, daemon=True).start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
-        listening.shutdown(socket.SHUT_RDWR)
 
 
 def drip_headers(connection: socket.socket) -> None:

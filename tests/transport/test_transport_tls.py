@@ -4,11 +4,13 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+import forward_proxy
 from authority import Authority
 from servers import reply
 from tidewaiter.core.errors import InputError, NetworkError
@@ -143,3 +145,73 @@ def test_a_silent_handshake_is_given_up() -> None:
             with pytest.raises(NetworkError) as caught:
                 client.get(url, limit=5)
             assert caught.value.code == "network_timeout"
+
+
+@contextmanager
+def behind_tls(authority: Authority, plain: str) -> Iterator[str]:
+    """HOST:PORT of the server at `plain`, spoken to with TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("proxy"))
+    host, _, port = plain.rpartition(":")
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+    def serve(connection: socket.socket) -> None:
+        with (
+            suppress(OSError),
+            context.wrap_socket(connection, server_side=True) as near,
+            socket.create_connection((host, int(port))) as far,
+        ):
+            back = threading.Thread(target=pump, args=(far, near), daemon=True)
+            back.start()
+            pump(near, far)
+            back.join(5)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_proxy_may_want_tls_too(tmp_path: Path, start_tls: StartTls) -> None:
+    """An https proxy is verified like any server, and the tunnel through it has TLS of its own."""
+    authority, other = Authority(tmp_path / "one"), Authority(tmp_path / "two")
+    asked: forward_proxy.Asked = []
+    url = start_tls(authority)
+    with forward_proxy.running(asked) as plain, behind_tls(authority, plain) as proxy:
+        through = Proxies(http=f"https://{proxy}", https=f"https://me:secret@{proxy}")
+        with Client(trust=Trust(authorities=authority.certificate), through=through) as client:
+            assert client.get(url, limit=10) == b"tide"
+            assert client.get(url, limit=10) == b"tide"
+            assert client.get("http://elsewhere.invalid/", limit=10) == b"by proxy"
+        with (
+            Client(trust=Trust(authorities=other.certificate), through=through, attempts=1) as client,
+            pytest.raises(NetworkError, match="not trusted"),
+        ):
+            client.get(url, limit=10)
+    assert [what for what, _ in asked] == [f"CONNECT {url.removeprefix('https://')}", "GET http://elsewhere.invalid/"]
+    assert asked[0][1] == "Basic bWU6c2VjcmV0"
+
+
+def test_the_system_s_authorities_can_be_replaced(
+    tmp_path: Path, start_tls: StartTls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SSL_CERT_FILE names the only authorities that are trusted; one that is missing is bad input."""
+    authority = Authority(tmp_path / "one")
+    url = start_tls(authority)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
+    assert fetch(url, Trust()) == b"tide"
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
+    with pytest.raises(InputError, match=r"missing\.pem"):
+        fetch(url, Trust())

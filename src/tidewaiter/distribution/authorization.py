@@ -4,10 +4,10 @@ A token is kept until it expires, for its scope and for every smaller one. A sco
 `repository:NAME:ACTION,ACTION`; several are separated by spaces.
 """
 
-import re
 import threading
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
@@ -18,16 +18,8 @@ from tidewaiter.distribution.credentials import Credential, Credentials
 from tidewaiter.transport import address
 from tidewaiter.transport.client import Client, Response
 
-_PARAMETER = re.compile(r'([A-Za-z][A-Za-z0-9_-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
-_SCHEME = re.compile(r"(?:^|,)\s*(basic|bearer)\b", re.IGNORECASE)
-_HEADER_CHARACTERS = 4096
-
-
-class Challenge(msgspec.Struct, frozen=True):
-    """What a registry asks for in `WWW-Authenticate`; the scheme is lower-case."""
-
-    scheme: str
-    parameters: Mapping[str, str]
+if TYPE_CHECKING:
+    from tidewaiter.distribution.challenge import Challenge
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -40,21 +32,6 @@ class _Token(msgspec.Struct, frozen=True):
     header: str
     until: float
     """Monotonic seconds."""
-
-
-def parse_challenge(header: str) -> Challenge | None:
-    """The first Bearer, else the first Basic challenge in `header` (RFC 9110, section 11.6.1); None without one."""
-    header = header[:_HEADER_CHARACTERS]
-    found = sorted(_SCHEME.finditer(header), key=lambda match: (match[1].lower() != "bearer", match.start()))
-    if not found:
-        return None
-    match = found[0]
-    end = min((other.start() for other in found if other.start() > match.start()), default=len(header))
-    parameters = {
-        name.lower(): quoted.replace("\\", "") or plain
-        for name, quoted, plain in _PARAMETER.findall(header, match.end(), end)
-    }
-    return Challenge(match[1].lower(), parameters)
 
 
 def _actions(scope: str) -> dict[str, set[str]]:
@@ -108,7 +85,7 @@ class Authorizer:
         with self._lock:
             return {"Authorization": self._token(scope) or self._fetch(scope, self._challenge)}
 
-    def answer(self, scope: str, challenge: Challenge, refused: str | None) -> Mapping[str, str] | None:
+    def answer(self, scope: str, challenge: "Challenge", refused: str | None) -> Mapping[str, str] | None:
         """Headers that answer `challenge`; None when there are none better than the `refused` header value.
 
         Raises:
@@ -140,7 +117,7 @@ class Authorizer:
         fitting = (t.header for have, t in self._tokens.items() if t.until > now and covers(have, wanted))
         return next(fitting, None)
 
-    def _fetch(self, scope: str, challenge: Challenge) -> str:
+    def _fetch(self, scope: str, challenge: "Challenge") -> str:
         credential = self._credential()
         if credential is not None and credential.registry_token:
             return f"Bearer {credential.registry_token}"
@@ -198,7 +175,7 @@ class Authorizer:
             code="registry_unauthorized",
         )
 
-    def _realm(self, challenge: Challenge) -> str:
+    def _realm(self, challenge: "Challenge") -> str:
         """Where to ask: https, or a host that the user has allowed to be spoken to without TLS."""
         realm = challenge.parameters.get("realm", "")
         try:

@@ -17,7 +17,6 @@ import msgspec
 from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, IntegrityError, LimitError, NotFoundError
 from tidewaiter.core.progress import SILENT, Progress, Task
-from tidewaiter.distribution import attached
 from tidewaiter.distribution.endpoints import Source, Target
 from tidewaiter.distribution.transfer import Stop, in_parallel
 from tidewaiter.oci import manifest as documents
@@ -262,6 +261,8 @@ class _Copy:
         for descriptor in self.source.referrers(subject):
             # What the list says beside it (artifact type, annotations) is the list's, not part of the manifest.
             yield Descriptor(media_type=descriptor.media_type, digest=descriptor.digest, size=descriptor.size), ()
+        from tidewaiter.distribution import attached
+
         for suffix in attached.SUFFIXES:
             tag = attached.tag(subject, suffix)
             named = self.source.tagged(tag)

@@ -4,18 +4,20 @@ Order for one host, as in Docker: the helper that `credHelpers` names for it, el
 when that has nothing, the entry in `auths`. A helper is started when a registry asks for a password, not before.
 """
 
-import base64
 import binascii
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from tidewaiter.core import limits, settings
 from tidewaiter.core.errors import InputError
-from tidewaiter.distribution import credential_helper
+from tidewaiter.transport import address
+
+if TYPE_CHECKING:
+    from tidewaiter.distribution.credential_helper import Secret
 
 _HUB = "docker.io"
 _HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io")
@@ -39,7 +41,7 @@ class Credential(msgspec.Struct, frozen=True):
     @property
     def basic(self) -> str:
         """Value of an `Authorization` header (RFC 7617)."""
-        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+        return address.basic(self.username, self.password)
 
 
 class Credentials(Protocol):
@@ -86,6 +88,8 @@ class DockerConfig:
         name = self._helpers.get(host, self._store)
         if not name:
             return self.stored.get(host)
+        from tidewaiter.distribution import credential_helper
+
         with self._lock:
             if host not in self._asked:
                 secret = credential_helper.get(name, _HUB_KEYS[0] if host == _HUB else host)
@@ -98,7 +102,7 @@ def default_path() -> Path:
     return settings.docker_folder() / "config.json"
 
 
-def _from_helper(secret: credential_helper.Secret) -> Credential:
+def _from_helper(secret: "Secret") -> Credential:
     if secret.username == _IDENTITY_TOKEN_USER:
         return Credential("", "", identity_token=secret.secret)
     return Credential(secret.username, secret.secret)
@@ -107,7 +111,7 @@ def _from_helper(secret: credential_helper.Secret) -> Credential:
 def _decoded(entry: _Entry) -> Credential | None:
     username, password = entry.username, entry.password
     if entry.auth:
-        username, colon, password = base64.b64decode(entry.auth, validate=True).decode().partition(":")
+        username, colon, password = binascii.a2b_base64(entry.auth, strict_mode=True).decode().partition(":")
         if not colon:
             raise ValueError("no colon in `auth`")
         password = password.rstrip("\0")
@@ -146,7 +150,7 @@ def load(path: Path) -> DockerConfig:
     for key, entry in config.auths.items():
         try:
             credential = _decoded(entry)
-        except (ValueError, binascii.Error):
+        except ValueError:
             # The cause would show the password.
             raise InputError(f"{path}: the entry of {key!r} is malformed", next_step=log_in) from None
         if credential is not None:

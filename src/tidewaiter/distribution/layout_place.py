@@ -7,11 +7,11 @@ copy leaves that file; the next one hashes what is there and asks for the rest o
 import fcntl
 import hashlib
 import os
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from io import FileIO
 from pathlib import Path
 from typing import Self
@@ -27,6 +27,7 @@ from tidewaiter.oci import manifest as documents
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.layout import REF_NAME, Layout
 from tidewaiter.oci.manifest import Descriptor
+from tidewaiter.oci.unfinished import other_bytes
 
 _CHUNK = 1 << 20
 _STAMPS = ".verified"
@@ -35,47 +36,58 @@ _QUEUED_PIECES = 8
 _SYNC_EVERY = 32 << 20
 
 
+class _Noted(msgspec.Struct, frozen=True):
+    boot: str
+    """Of the system that wrote unsynced blobs: a power cut may have lost them since. Empty when all were synced."""
+    blobs: dict[str, tuple[int, int, int]]
+
+
 class _Stamps:
     """Blobs that were hashed before, by size, time and inode of their files at that moment."""
 
     def __init__(self, layout: Layout) -> None:
-        self._layout = layout
+        self._path = layout.path / _STAMPS
+        self._synced = layout.synced
         self._lock = threading.Lock()
         self._changed = False
+        self._boot = "" if layout.synced else _boot()
+        self._known: dict[str, tuple[int, int, int]] = {}
         try:
-            data = (layout.path / _STAMPS).read_bytes()
-            self._known = msgspec.json.decode(data, type=dict[str, tuple[int, int, int]])
+            noted = msgspec.json.decode(self._path.read_bytes(), type=_Noted)
         except (OSError, msgspec.DecodeError):
-            self._known = {}
+            return
+        if not noted.boot or noted.boot == _boot():
+            self._known = dict(noted.blobs)
+            self._boot = noted.boot or self._boot
 
-    def _now(self, digest: Digest) -> tuple[int, int, int] | None:
-        try:
-            status = self._layout.blob_path(digest).stat()
-        except FileNotFoundError:
-            return None
-        return status.st_size, status.st_mtime_ns, status.st_ino
-
-    def hold(self, digest: Digest) -> bool:
+    def hold(self, digest: Digest, status: os.stat_result) -> bool:
         """Whether the file is as it was when it was hashed."""
-        return self._known.get(digest) == self._now(digest) != None  # noqa: E711 - a chain: known, and the same
+        return self._known.get(digest) == (status.st_size, status.st_mtime_ns, status.st_ino)
 
-    def set(self, digest: Digest) -> None:
+    def set(self, digest: Digest, status: os.stat_result) -> None:
         """Note that the blob has just been hashed and is right."""
-        now = self._now(digest)
-        if now is not None:
-            with self._lock:
-                self._known[digest] = now
-                self._changed = True
+        with self._lock:
+            self._known[digest] = (status.st_size, status.st_mtime_ns, status.st_ino)
+            self._changed = True
 
     def save(self) -> None:
         """Write down what is new; what another process noted meanwhile is hashed once more, no harm is done."""
         if not self._changed:
             return
         try:
-            durable.write_atomically(self._layout.path / _STAMPS, msgspec.json.encode(self._known))
+            noted = msgspec.json.encode(_Noted(self._boot, self._known))
+            durable.write_atomically(self._path, noted, synced=self._synced)
         except StorageError:
             return  # the copy is done; the next one hashes again
         self._changed = False
+
+
+def _boot() -> str:
+    """What is the same until the machine starts again; something new where that cannot be read."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return os.urandom(16).hex()
 
 
 class LayoutPlace:
@@ -87,8 +99,12 @@ class LayoutPlace:
         self.layout = layout
         self._names = names or {}
         self._listed = listed
-        self._stamps = _Stamps(layout)
         self._unsynced: set[Path] = set()
+        self._folders: set[Path] = set()
+
+    @cached_property
+    def _stamps(self) -> _Stamps:
+        return _Stamps(self.layout)
 
     # Source
 
@@ -98,12 +114,13 @@ class LayoutPlace:
 
     def pieces(self, blob: Descriptor, offset: int) -> Iterator[bytes]:
         """The blob's bytes from `offset` on; raises `IntegrityError` when the file has another size."""
-        if not self.layout.has(blob.digest, blob.size):
-            self.layout.open(blob.digest).close()  # says that it is missing
-            raise self._damaged(blob)
         with self.layout.open(blob.digest) as file:
+            if os.fstat(file.fileno()).st_size != blob.size:
+                raise self._damaged(blob)
             file.seek(offset)
-            while data := file.read(_CHUNK):
+            left = blob.size - offset
+            while left and (data := file.read(min(_CHUNK, left))):
+                left -= len(data)
                 yield data
 
     def check(self, blob: Descriptor) -> None:
@@ -148,13 +165,17 @@ class LayoutPlace:
         if not isinstance(digest_or_blob, Descriptor):
             return self.layout.has(digest_or_blob)
         blob = digest_or_blob
-        if not self.layout.has(blob.digest, blob.size):
+        try:
+            status = self.layout.blob_path(blob.digest).stat()
+        except FileNotFoundError:
             return False
-        if self._stamps.hold(blob.digest):
+        if status.st_size != blob.size:
+            return False
+        if self._stamps.hold(blob.digest, status):
             return True
         if not self.layout.verify(blob):
             return False
-        self._stamps.set(blob.digest)
+        self._stamps.set(blob.digest, status)
         return True
 
     def take_over(self, blob: Descriptor, source: Source) -> bool:  # noqa: ARG002 - blobs of two folders never share a file
@@ -168,19 +189,16 @@ class LayoutPlace:
             IntegrityError: the bytes do not have the digest or size.
             StorageError: the disk refused; what was written of this blob is removed.
         """
-        folder = self.layout.ingest
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise durable.storage_error(error, str(self.layout.path)) from error
-        partial = folder / f"{digests.algorithm(blob.digest)}-{digests.hexadecimal(blob.digest)}.partial"
+        target = self.layout.blob_path(blob.digest)
+        partial = self.layout.ingest / f"{digests.algorithm(blob.digest)}-{target.name}.partial"
+        self._make(partial.parent)
         with _held(partial, stop) as file:
             if self.has_blob(blob):  # another process has fetched it while we waited
                 partial.unlink(missing_ok=True)
                 return
             try:
                 self._fill(file, blob, pieces)
-                _publish(file, partial, self.layout.blob_path(blob.digest))
+                self._publish(file, partial, target)
             except OSError as error:
                 partial.unlink(missing_ok=True)
                 raise durable.storage_error(error, str(self.layout.path)) from error
@@ -191,8 +209,24 @@ class LayoutPlace:
                 if not os.fstat(file.fileno()).st_size:  # nothing arrived that would be worth keeping
                     partial.unlink(missing_ok=True)
                 raise
-        self._stamps.set(blob.digest)
-        self._unsynced.add(self.layout.blob_path(blob.digest).parent)
+            self._stamps.set(blob.digest, os.fstat(file.fileno()))
+
+    def _make(self, folder: Path) -> None:
+        if folder in self._folders:
+            return
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise durable.storage_error(error, str(self.layout.path)) from error
+        self._folders.add(folder)
+
+    def _publish(self, file: FileIO, partial: Path, target: Path) -> None:
+        os.fchmod(file.fileno(), 0o644)
+        self._make(target.parent)
+        if self.layout.synced:
+            os.fsync(file.fileno())
+            self._unsynced.add(target.parent)
+        partial.replace(target)
 
     def _sync(self) -> None:
         """Make the blobs' names survive a power cut; once for all of them, before a manifest names them."""
@@ -202,15 +236,17 @@ class LayoutPlace:
     def _fill(self, file: FileIO, blob: Descriptor, pieces: Pieces) -> None:
         found = hashlib.new(digests.algorithm(blob.digest))
         size = 0
-        while size < blob.size and (data := file.read(min(_CHUNK, blob.size - size))):
+        there = os.fstat(file.fileno()).st_size
+        while size < min(blob.size, there) and (data := file.read(min(_CHUNK, blob.size - size))):
             found.update(data)
             size += len(data)
         kept = size
-        if kept:
+        if there:
             file.seek(kept)
-        file.truncate(kept)
+            file.truncate(kept)
         if size < blob.size or not _is(blob.digest, found.hexdigest()):
-            with _Behind(file) if blob.size - size > _LARGE else _Direct(file) as sink:
+            synced = self.layout.synced
+            with _Behind(file, synced=synced) if blob.size - size > _LARGE else _Direct(file) as sink:
                 for data in pieces(size) if size < blob.size else ():
                     sink.write(data)
                     found.update(data)
@@ -225,11 +261,7 @@ class LayoutPlace:
             file.truncate(0)
             self._fill(file, blob, pieces)
             return
-        raise IntegrityError(
-            f"got {size} bytes of digest {digests.algorithm(blob.digest)}:{found.hexdigest()} instead of "
-            f"{blob.size} bytes of {blob.digest}",
-            next_step="Run the command again; if it happens again, the source is damaged or tampered with.",
-        )
+        raise other_bytes(f"{digests.algorithm(blob.digest)}:{found.hexdigest()}", size, blob.digest, blob.size)
 
     def put_manifest(self, descriptor: Descriptor, data: bytes, tags: Sequence[str]) -> None:
         """Store a manifest; list it in `index.json` under each of `tags`, or unnamed when it has a subject."""
@@ -349,11 +381,14 @@ class _Direct:
 class _Behind:
     """Writes large blobs in a thread of its own, so that network, hash and disk work at the same time.
 
-    It syncs as it goes, or the whole disk work of a large blob would come at its end.
+    With `synced` it syncs as it goes, or the whole disk work of a large blob would come at its end.
     """
 
-    def __init__(self, file: FileIO) -> None:
+    def __init__(self, file: FileIO, *, synced: bool) -> None:
         self._file = file
+        self._synced = synced
+        import queue  # for large blobs only
+
         self._queue: queue.Queue[bytes | None] = queue.Queue(maxsize=_QUEUED_PIECES)
         self._error: OSError | None = None
         self._thread = threading.Thread(target=self._work, name="blob writer")
@@ -366,7 +401,7 @@ class _Behind:
             try:
                 _write(self._file, data)
                 unsynced += len(data)
-                if unsynced >= _SYNC_EVERY:
+                if self._synced and unsynced >= _SYNC_EVERY:
                     os.fdatasync(self._file.fileno())
                     unsynced = 0
             except OSError as error:
@@ -393,10 +428,3 @@ def _write(file: FileIO, data: bytes) -> None:
     view = memoryview(data)
     while view:  # a write near the end of a disk may be short
         view = view[file.write(view) or 0 :]
-
-
-def _publish(file: FileIO, partial: Path, target: Path) -> None:
-    os.fsync(file.fileno())
-    os.fchmod(file.fileno(), 0o644)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial.replace(target)

@@ -6,11 +6,11 @@ like a local one, layer by layer, without being stored.
 
 import hashlib
 import io
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import IO, Literal, Protocol, TypeVar
+from typing import IO, Literal, Protocol
 from urllib.parse import urlencode
 
 import msgspec
@@ -18,24 +18,20 @@ import msgspec
 from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, IntegrityError, LimitError, NetworkError, NotFoundError
 from tidewaiter.distribution import credentials as stored
-from tidewaiter.distribution import listing, referrers, refusals
-from tidewaiter.distribution.authorization import Authorizer, parse_challenge
+from tidewaiter.distribution import refusals
+from tidewaiter.distribution.api import Api
 from tidewaiter.distribution.blobs import Download, File
 from tidewaiter.distribution.credentials import Credentials
-from tidewaiter.distribution.upload import Upload, session_url
 from tidewaiter.oci import digest as digests
 from tidewaiter.oci import manifest as documents
 from tidewaiter.oci import reference as references
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.manifest import Descriptor, Index
 from tidewaiter.oci.reference import RegistryReference
-from tidewaiter.transport import address, retry
-from tidewaiter.transport.client import Client, Content, Response, StreamedResponse
+from tidewaiter.transport.client import Client, Response, StreamedResponse
 
 _MANIFEST_ACCEPT = ", ".join([*sorted(documents.MANIFEST_TYPES), *sorted(documents.INDEX_TYPES)])
 _CHUNK = 1 << 20
-
-Answer = TypeVar("Answer", Response, StreamedResponse)
 
 
 class Sink(Protocol):
@@ -63,7 +59,7 @@ def _digest_like(data: bytes, digest: Digest | None) -> Digest:
     return Digest(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
 
 
-class Registry:
+class Registry(Api):
     """One registry host. Safe from many threads; asks for tokens when challenged."""
 
     def __init__(
@@ -75,12 +71,8 @@ class Registry:
         credentials: Credentials = stored.NONE,
         lock_directory: Path | None = None,
     ) -> None:
-        self.host = host
+        super().__init__(client, host, plain_http, credentials)
         self.lock_directory = lock_directory
-        self.client = client
-        api_host = RegistryReference(host=host, repository="any").api_host
-        self._base = f"{'http' if host.lower() in plain_http else 'https'}://{api_host}"
-        self._authorizer = Authorizer(client, host, credentials, plain_http)
 
     def repository(self, name: str) -> "Repository":
         """The repository `name`; raises `InputError` when that is no repository name."""
@@ -92,97 +84,14 @@ class Registry:
         if response.status != 200:
             raise self.refusal(response, "the registry API")
 
-    def url(self, path: str, query: Mapping[str, str] | None = None) -> str:
-        """Absolute URL of an API path."""
-        return self._base + path + (f"?{urlencode(query)}" if query else "")
-
-    def headers(self, scope: str) -> Mapping[str, str]:
-        """What authorises a request of `scope`, as far as the registry has asked for it."""
-        return self._authorizer.header(scope)
-
-    def call(
-        self,
-        method: str,
-        path: str,
-        *,
-        scope: str,
-        headers: Mapping[str, str] | None = None,
-        content: Callable[[], Content] | bytes | None = None,
-        limit: int = limits.JSON_BODY_BYTES,
-        repeat: bool = False,
-        patient: bool = False,
-    ) -> Response:
-        """The answer to one API request, whatever its status; a challenge is answered once.
-
-        `path` is a path of this host, or an absolute URL that the registry has given; credentials go only to
-        this host. `repeat` and `patient` as in `Client.request`.
-        """
-        url = self.url(path) if path.startswith("/") else path
-        budget = self.client.budget()
-
-        def send(authorization: Mapping[str, str]) -> Response:
-            while True:
-                body = content() if callable(content) else content
-                response = self.client.request(
-                    method,
-                    url,
-                    headers={**(headers or {}), **authorization},
-                    content=body,
-                    limit=limit,
-                    repeat=repeat,
-                    patient=patient,
-                )
-                # The client itself can only repeat a body that it has.
-                busy = callable(content) and retry.server_busy(response.status)
-                if not busy or not budget.again(retry.requested_wait(response.headers)):
-                    return response
-
-        return self._authorized(url, scope, send, lambda response: response)
-
-    def stream(
-        self, path: str, *, scope: str, headers: Mapping[str, str] | None = None, limit: int
-    ) -> StreamedResponse:
-        """The answer to a GET, whatever its status, with its body unread; otherwise like `call`."""
-        url = self.url(path)
-
-        def send(authorization: Mapping[str, str]) -> StreamedResponse:
-            return self.client.stream(url, limit=limit, headers={**(headers or {}), **authorization})
-
-        def close(answer: StreamedResponse) -> None:
-            answer.body.close()
-
-        return self._authorized(url, scope, send, close)
-
-    def _authorized(
-        self,
-        url: str,
-        scope: str,
-        send: Callable[[Mapping[str, str]], Answer],
-        discard: Callable[[Answer], object],
-    ) -> Answer:
-        if address.origin(url) != address.origin(self._base):
-            return send({})
-        authorization = self._authorizer.header(scope)
-        answer = send(authorization)
-        challenge = parse_challenge(answer.headers.get("www-authenticate", "")) if answer.status == 401 else None
-        if challenge is None:
-            return answer
-        better = self._authorizer.answer(scope, challenge, authorization.get("Authorization"))
-        if better is None:
-            return answer
-        discard(answer)
-        return send(better)
-
-    def refusal(self, response: Response, what: str) -> NetworkError | NotFoundError:
-        """The error that says why the registry did not do what was asked."""
-        return refusals.refusal(self.host, response, what)
-
     def repositories(self) -> list[str]:
         """All repositories that the registry lists for us, sorted. Raises `LimitError` over `REPOSITORIES`."""
         return self.pages("/v2/_catalog", "repositories", scope="registry:catalog:*", most=limits.REPOSITORIES)
 
     def pages(self, path: str, what: Literal["tags", "repositories"], *, scope: str, most: int) -> list[str]:
         """All names of a list that comes in pages, sorted."""
+        from tidewaiter.distribution import listing
+
         found: set[str] = set()
         path += f"?n={limits.TAG_PAGE}"
         while path:
@@ -307,6 +216,10 @@ class Repository:
                 f"{self} stored the manifest as {stored_as} instead of {digest}",
                 next_step="The registry changes manifests; signatures will not hold there. Use another one.",
             )
+        if b'"subject"' not in data:
+            return digest
+        from tidewaiter.distribution import referrers
+
         referring = referrers.subject_of(data)
         if referring is not None and referring.subject is not None and "oci-subject" not in response.headers:
             entry = referrers.describe(data, media_type, digest, referring)
@@ -328,8 +241,12 @@ class Repository:
         if response.status not in {202, 204}:
             raise self.registry.refusal(response, f"deletion of {self.name}{'@' if asked else ':'}{target}")
         self._manifests.discard(Digest(target))
-        referring = referrers.subject_of(raw.data) if raw is not None else None
-        if raw is not None and referring is not None and referring.subject is not None:
+        if raw is None:
+            return
+        from tidewaiter.distribution import referrers
+
+        referring = referrers.subject_of(raw.data)
+        if referring is not None and referring.subject is not None:
             entry = referrers.describe(raw.data, raw.media_type, raw.digest, referring)
             referrers.remove(self, referring.subject.digest, entry, self.registry.lock_directory)
 
@@ -343,6 +260,8 @@ class Repository:
             InputError: the fallback tag is no index.
             LimitError: there are more than `INDEX_MANIFESTS`.
         """
+        from tidewaiter.distribution import referrers
+
         return referrers.find(self, digest, artifact_type)
 
     def tags(self) -> list[str]:
@@ -454,6 +373,8 @@ class Repository:
                 raise
             return False  # the token service does not let us read `source`
         if response.status == 202:
+            from tidewaiter.distribution.upload import session_url
+
             # It has opened an upload instead.
             self._sessions[digest] = session_url(self.registry.host, response)
         elif response.status >= 500 or response.status == 429:
@@ -469,6 +390,8 @@ class Repository:
             IntegrityError: the registry received other bytes than the digest names.
             NetworkError: the registry could not be reached, or refused.
         """
+        from tidewaiter.distribution.upload import Upload
+
         call = partial(self.registry.call, scope=self._scope(push=True))
         session = self._sessions.pop(blob.digest, None)
         upload = Upload(call, (self.registry.host, self.name), blob, pieces, session=session)

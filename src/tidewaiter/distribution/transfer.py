@@ -1,9 +1,9 @@
 """Moving several blobs at once, so that the first failure or ctrl-C stops them all."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from tidewaiter.transport.client import interrupt_all
 
@@ -31,6 +31,35 @@ class Stop:
             raise StoppedError
 
 
+class _Work(Generic[Item, Result]):
+    """Items that several threads take from one queue."""
+
+    def __init__(self, work: Callable[[Item, Stop], Result], items: Iterable[Item], stop: Stop) -> None:
+        self._work = work
+        self._waiting = deque(enumerate(items))
+        self._stop = stop
+        self.count = len(self._waiting)
+        self.results: dict[int, Result] = {}
+        self.failures: list[BaseException] = []
+
+    def run(self) -> None:
+        """Take items until none is left, or the work is no longer wanted."""
+        while True:
+            try:
+                number, item = self._waiting.popleft()
+            except IndexError:
+                return
+            try:
+                self._stop.check()
+                self.results[number] = self._work(item, self._stop)
+            except StoppedError:
+                return
+            except BaseException as error:  # noqa: BLE001  # handed to the caller
+                self.failures.append(error)
+                self._stop.set()
+                return
+
+
 def in_parallel(
     work: Callable[[Item, Stop], Result], items: Iterable[Item], *, threads: int, stop: Stop | None = None
 ) -> list[Result]:
@@ -39,23 +68,22 @@ def in_parallel(
     The first exception of a worker is raised once the others have ended; they end at their next `Stop.check`.
     """
     stop = stop or Stop()
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        futures = [pool.submit(work, item, stop) for item in items]
-        try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-        except KeyboardInterrupt:
-            stop.set()
-            interrupt_all()  # a worker that waits for a silent server never comes to its next `Stop.check`
-            raise
-        finally:
-            if not all(future.done() and not future.exception() for future in futures):
-                stop.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-        failures = [
-            error
-            for error in (future.exception() for future in futures if not future.cancelled())
-            if error is not None and not isinstance(error, StoppedError)
-        ]
-    if failures:
-        raise failures[0]
-    return [future.result() for future in futures]
+    shared = _Work(work, items, stop)
+    workers = [threading.Thread(target=shared.run, name="transfer") for _ in range(min(threads, shared.count))]
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    except BaseException:
+        stop.set()
+        interrupt_all()  # a worker that waits for a silent server never comes to its next `Stop.check`
+        for worker in workers:
+            if worker.ident is not None:  # it was started
+                worker.join()
+        raise
+    if shared.failures:
+        raise shared.failures[0]
+    if len(shared.results) < shared.count:
+        raise StoppedError
+    return [shared.results[number] for number in range(shared.count)]

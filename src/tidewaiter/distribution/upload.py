@@ -1,12 +1,13 @@
 """Sending a blob: in one request when it is small, in chunks that can be continued when it is large.
 
 1. POST opens a session; its Location, absolute or relative, with or without a query, is where the bytes go.
-2. A small blob goes there in one PUT. Of a large one, PATCH sends chunk after chunk.
+2. A small blob goes there in one PUT. Of a large one, PATCH sends chunk after chunk; over a fast line they grow.
 3. After a lost connection, GET asks the session how much has arrived. When it does not know, a new one is opened.
 4. PUT with the digest closes the session; the registry compares.
 """
 
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 from urllib.parse import urlencode, urlsplit, urlunsplit
@@ -113,6 +114,8 @@ class Upload:
         self._session = session
         self._sent = 0
         self._chunked = blob.size > limits.UPLOAD_CHUNK_BYTES
+        self._chunk = limits.UPLOAD_CHUNK_BYTES
+        self._grows = True
 
     def run(self, budget: Callable[[], retry.Budget], there: Callable[[], bool]) -> None:
         """Send until the registry has the blob.
@@ -148,7 +151,10 @@ class Upload:
         if self._session is None:
             self._open()  # step 1
         while self._chunked and self._sent < self._blob.size:
+            started = time.monotonic()
             self._patch()  # step 2
+            if self._grows and time.monotonic() - started < limits.UPLOAD_CHUNK_SECONDS:
+                self._chunk = min(4 * self._chunk, limits.UPLOAD_CHUNK_LARGEST_BYTES)
         self._close()  # step 4
 
     def _open(self) -> None:
@@ -160,7 +166,7 @@ class Upload:
         self._session, self._sent = session_url(self._host, opened), 0
 
     def _patch(self) -> None:
-        start, end = self._sent, min(self._sent + limits.UPLOAD_CHUNK_BYTES, self._blob.size)
+        start, end = self._sent, min(self._sent + self._chunk, self._blob.size)
         headers = {
             "Content-Type": _BYTES,
             "Content-Length": str(end - start),
@@ -172,6 +178,13 @@ class Upload:
         if answer.status in _NO_CHUNKS and start == 0:
             self._chunked, self._session = False, None  # a registry that takes blobs in one piece only
             self._open()
+            return
+        if answer.status == 413 and self._chunk > limits.UPLOAD_CHUNK_BYTES:
+            # A proxy before it takes less at once than the registry itself.
+            self._chunk, self._grows = limits.UPLOAD_CHUNK_BYTES, False
+            self._recover()
+            if self._session is None:
+                self._open()
             return
         if answer.status != 202:
             raise self._refusal(answer, f"bytes {start}-{end - 1} of blob {self._blob.digest} for")

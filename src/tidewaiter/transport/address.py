@@ -1,26 +1,66 @@
 """URLs: which are spoken to, where a redirect may lead, and how they are shown without their secrets."""
 
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from binascii import b2a_base64
+from functools import lru_cache
+from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
+
+import msgspec
 
 from tidewaiter.core.errors import InputError, NetworkError
 
 _SCHEMES = {"http": 80, "https": 443}
 _URL_CHARACTERS = 8192
+_TARGET = frozenset("!$%&'()*+,-./0123456789:;=?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_abcdefghijklmnopqrstuvwxyz~")
+"""What stands in a request as it is."""
 _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
-def check(url: str) -> str:
-    """`url` when it is an absolute http or https URL; raises `InputError` otherwise."""
+class Address(msgspec.Struct, frozen=True):
+    """The parts of a URL that a request is made of."""
+
+    scheme: str
+    host: str
+    """In lower case, without brackets."""
+    port: int
+    target: str
+    """Path and query as they stand in a request."""
+    user: tuple[str, str] | None
+    """User and password."""
+
+
+@lru_cache(maxsize=256)
+def _parsed(url: str) -> Address | None:
+    if len(url) > _URL_CHARACTERS or " " in url or not url.isprintable():
+        return None
     try:
         parts = urlsplit(url)
-        known = parts.scheme in _SCHEMES and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        port, host = parts.port, parts.hostname
     except ValueError:
-        known = False
-    if not known or len(url) > _URL_CHARACTERS or any(ord(character) <= 32 for character in url):
+        return None
+    if parts.scheme not in _SCHEMES or not host or port == 0:
+        return None
+    whole = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    target = whole
+    if not _TARGET.issuperset(whole):
+        target = "".join(one if one in _TARGET else "".join(f"%{byte:02X}" for byte in one.encode()) for one in whole)
+    user = None if parts.username is None else (unquote(parts.username), unquote(parts.password or ""))
+    return Address(parts.scheme, host.lower(), port or _SCHEMES[parts.scheme], target, user)
+
+
+def parse(url: str) -> Address:
+    """The parts of `url` when it is an absolute http or https URL; raises `InputError` otherwise."""
+    found = _parsed(url)
+    if found is None:
         raise InputError(
             f"{redacted(url)[:200]!r} is not a URL that can be fetched",
             next_step="Give a URL that starts with https:// and a host name.",
         )
+    return found
+
+
+def check(url: str) -> str:
+    """`url` when it is an absolute http or https URL; raises `InputError` otherwise."""
+    parse(url)
     return url
 
 
@@ -39,8 +79,18 @@ def redacted(url: str) -> str:
 
 def origin(url: str) -> tuple[str, str, int]:
     """Scheme, host and port of a checked URL: credentials stay inside one origin."""
-    parts = urlsplit(url)
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or _SCHEMES[parts.scheme]
+    found = parse(url)
+    return found.scheme, found.host, found.port
+
+
+def is_default(scheme: str, port: int) -> bool:
+    """Whether URLs of `scheme` leave `port` out."""
+    return _SCHEMES.get(scheme) == port
+
+
+def basic(user: str, password: str) -> str:
+    """Value of an `Authorization` header (RFC 7617)."""
+    return "Basic " + b2a_base64(f"{user}:{password}".encode(), newline=False).decode("ascii")
 
 
 def redirected(url: str, location: str) -> str:

@@ -3,26 +3,26 @@
 import io
 from collections.abc import Callable, Iterator, Mapping
 
-import httpx2
 import msgspec
 
 from tidewaiter.core.errors import LimitError, NetworkError
 from tidewaiter.transport import address
+from tidewaiter.transport.failures import ConnectTimedOutError, ExchangeError, ProxyRefusedError, TimedOutError
 
 _CHECK_NETWORK = "Check the network, the proxy variables (HTTPS_PROXY, NO_PROXY) and the host's name, then try again."
 _WANTS_CERTIFICATE = ("CERTIFICATE_REQUIRED", "ALERT_BAD_CERTIFICATE", "ALERT_UNKNOWN_CA", "HANDSHAKE_FAILURE")
 
 
-def failed(url: str, error: httpx2.TransportError, method: str = "GET") -> NetworkError:
+def failed(url: str, error: ExchangeError, method: str = "GET") -> NetworkError:
     """Why nothing usable came back for `method url`."""
     shown = f"{method} {address.redacted(url)}"
-    if isinstance(error, httpx2.ConnectTimeout):
+    if isinstance(error, ConnectTimedOutError):
         return NetworkError(
             f"{shown} could not be connected to in time", next_step=_CHECK_NETWORK, code="network_timeout"
         )
-    if isinstance(error, httpx2.TimeoutException):
+    if isinstance(error, TimedOutError):
         return NetworkError(f"{shown} got no answer in time", next_step=_CHECK_NETWORK, code="network_timeout")
-    if isinstance(error, httpx2.ProxyError):
+    if isinstance(error, ProxyRefusedError):
         return NetworkError(
             f"the proxy gives no way to {address.redacted(url)}: {error}",
             next_step="Check HTTPS_PROXY (user and password too), or list the host in NO_PROXY.",
@@ -83,7 +83,7 @@ class Body(io.RawIOBase):
     def _next(self) -> bytes | None:
         try:
             chunk = next(self._chunks, None)
-        except httpx2.TransportError as error:
+        except ExchangeError as error:
             raise failed(self._url, error) from error
         if chunk is not None:
             self._left -= len(chunk)

@@ -5,23 +5,22 @@ Proxies and the system's certificate authorities come from the usual variables (
 SSL_CERT_FILE, ...), further certificates from `tls.Trust`.
 """
 
-import http.cookiejar
-import logging
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol, Self
 
-import httpx2
 import msgspec
 
 from tidewaiter import __version__
 from tidewaiter.core import limits, settings
-from tidewaiter.core.errors import InputError, NetworkError, NotFoundError
+from tidewaiter.core.errors import NetworkError, NotFoundError
 from tidewaiter.transport import address, answers, proxies, retry
 from tidewaiter.transport.answers import Body, Response, StreamedResponse
+from tidewaiter.transport.failures import ExchangeError, TimedOutError
+from tidewaiter.transport.http1 import Answer, Content, Waits
 from tidewaiter.transport.network import Connections
 from tidewaiter.transport.pools import Pools
 from tidewaiter.transport.proxies import Proxies
@@ -29,14 +28,8 @@ from tidewaiter.transport.tls import Trust
 
 __all__ = ["Body", "Client", "Content", "Response", "Sink", "StreamedResponse", "Timeouts", "interrupt_all"]
 
-# They write whole URLs into logs, and object stores sign URLs in their queries.
-for _library in ("httpx2", "httpcore2"):
-    logging.getLogger(_library).setLevel(logging.ERROR)
-
 _SYSTEM = Trust()
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-
-Content = bytes | Iterable[bytes] | None
 
 
 class Timeouts(msgspec.Struct, frozen=True):
@@ -55,14 +48,14 @@ class Sink(Protocol):
         """Take the next bytes."""
 
 
-def _require(response: httpx2.Response, url: str, status: int) -> None:
-    if response.status_code == status:
+def _require(response: Answer, url: str, status: int) -> None:
+    if response.status == status:
         return
     shown = address.redacted(url)
-    if response.status_code in {404, 410}:
-        raise NotFoundError(f"{shown} does not exist ({response.status_code})", next_step="Check the address.")
+    if response.status in {404, 410}:
+        raise NotFoundError(f"{shown} does not exist ({response.status})", next_step="Check the address.")
     raise NetworkError(
-        f"{shown} answered {response.status_code} {response.reason_phrase}".rstrip(),
+        f"{shown} answered {response.status} {response.reason}".rstrip(),
         next_step="Try again later; if it persists, check the address, the credentials and the proxy.",
     )
 
@@ -71,12 +64,12 @@ def _repeats(method: str, content: Content, *, repeat: bool) -> bool:
     return retry.replayable(content) and (repeat or retry.repeats_safely(method))
 
 
-def _announced(response: httpx2.Response) -> int:
+def _announced(response: Answer) -> int:
     length = response.headers.get("content-length", "")
     return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
 
 
-def _validator(response: httpx2.Response) -> str | None:
+def _validator(response: Answer) -> str | None:
     """What proves that a later part belongs to the same file (RFC 9110, section 13.1.5)."""
     etag: str = response.headers.get("etag", "")
     if etag.startswith('"'):
@@ -113,24 +106,13 @@ class Client:
         self._connections = Connections()
         if through is None:
             through = proxies.read(settings.proxy_variables())
-        self._http = httpx2.Client(
-            headers={
-                "User-Agent": user_agent or f"tidewaiter/{__version__}",
-                "Accept": "*/*",
-                "Accept-Encoding": "identity",
-            },
-            # No cookies: a registry that opens a session would want its CSRF token back with every write.
-            cookies=http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=[])),
-            timeout=httpx2.Timeout(
-                connect=self._timeouts.connect,
-                read=self._timeouts.read,
-                write=self._timeouts.read,
-                pool=limits.LOCK_SECONDS,  # threads queue for a connection
-            ),
-            follow_redirects=False,
-            transport=Pools(trust, through, self._connections),
-            trust_env=False,
-        )
+        # No cookies: a registry that opens a session would want its CSRF token back with every write.
+        self._fields = {
+            "User-Agent": user_agent or f"tidewaiter/{__version__}",
+            "Accept": "*/*",
+            "Accept-Encoding": "identity",
+        }
+        self._pools = Pools(trust, through, self._connections)
         _clients.add(self)
 
     def __enter__(self) -> Self:
@@ -143,7 +125,7 @@ class Client:
 
     def close(self) -> None:
         """Close all connections."""
-        self._http.close()
+        self._pools.close()
 
     def interrupt(self) -> None:
         """End every exchange and every wait under way in other threads with an error; the client stays usable.
@@ -172,7 +154,7 @@ class Client:
                 _require(response, url, 200)
                 try:
                     return self._read(response, url, limit)
-                except httpx2.TransportError as error:
+                except ExchangeError as error:
                     if not retry.lost_connection(error) or not budget.again():
                         raise answers.failed(url, error) from error
 
@@ -203,12 +185,12 @@ class Client:
             with self._exchange(method, url, headers, content, budget, repeat=repeat, patient=patient) as response:
                 try:
                     body = self._read(response, url, limit) if method != "HEAD" else b""
-                except httpx2.TransportError as error:
+                except ExchangeError as error:
                     again = _repeats(method, content, repeat=repeat) and retry.lost_connection(error)
                     if not again or not budget.again():
                         raise answers.failed(url, error, method) from error
                     continue
-                return Response(response.status_code, dict(response.headers), body, str(response.url), method)
+                return Response(response.status, response.headers, body, response.url, method)
 
     # Streams
 
@@ -220,11 +202,11 @@ class Client:
             LimitError: the body is announced to be longer than `limit`.
         """
         response = self._open("GET", url, headers, None, self.budget())
-        if response.status_code < 400 and _announced(response) > limit:
+        if response.status < 400 and _announced(response) > limit:
             response.close()
             raise answers.over_limit(url, limit)
-        body = Body(response.iter_raw(), url, limit, response.close)
-        return StreamedResponse(response.status_code, dict(response.headers), body, str(response.url))
+        body = Body(response.pieces(), url, limit, response.close)
+        return StreamedResponse(response.status, response.headers, body, response.url)
 
     def download(
         self,
@@ -253,7 +235,7 @@ class Client:
                     validator = _validator(response)
                 if done + _announced(response) > limit:
                     raise answers.over_limit(url, limit)
-                chunks = response.iter_raw()
+                chunks = response.pieces()
                 try:
                     while (chunk := next(chunks, None)) is not None:
                         done += len(chunk)
@@ -262,7 +244,7 @@ class Client:
                         sink.write(chunk)
                         if advance:
                             advance(len(chunk))
-                except httpx2.TransportError as error:
+                except ExchangeError as error:
                     resumable = not done or validator is not None
                     if not resumable or not retry.lost_connection(error) or not budget.again():
                         raise answers.failed(url, error) from error
@@ -270,9 +252,9 @@ class Client:
                 return done
 
     @staticmethod
-    def _require_rest(response: httpx2.Response, url: str, done: int) -> None:
+    def _require_rest(response: Answer, url: str, done: int) -> None:
         start = response.headers.get("content-range", "").partition("-")[0]
-        if response.status_code == 200 or (response.status_code == 206 and start != f"bytes {done}"):
+        if response.status == 200 or (response.status == 206 and start != f"bytes {done}"):
             raise NetworkError(
                 f"{address.redacted(url)} was cut after {done} bytes and changed or cannot be resumed",
                 next_step="Run the same command again.",
@@ -292,7 +274,7 @@ class Client:
         *,
         repeat: bool = False,
         patient: bool = False,
-    ) -> Iterator[httpx2.Response]:
+    ) -> Iterator[Answer]:
         response = self._open(method, url, headers, content, budget, repeat=repeat, patient=patient)
         try:
             yield response
@@ -309,50 +291,48 @@ class Client:
         *,
         repeat: bool = False,
         patient: bool = False,
-    ) -> httpx2.Response:
+    ) -> Answer:
         """Send, follow redirects, repeat what `retry` allows; the answer's body is unread."""
         address.check(url)
         repeats = _repeats(method, content, repeat=repeat)
         while True:
             try:
-                response = self._follow(method, url, dict(headers or {}), content, patient=patient)
-            except httpx2.TransportError as error:
+                response = self._follow(method, url, dict(headers or {}), content, patient=patient, repeat=repeats)
+            except ExchangeError as error:
                 if not repeats or not retry.lost_connection(error) or not budget.again():
                     raise answers.failed(url, error, method) from error
                 continue
-            except httpx2.InvalidURL as error:
-                raise InputError(
-                    f"{address.redacted(url)!r} is not a URL: {error}", next_step="Check the address."
-                ) from error
-            status = response.status_code
+            status = response.status
             busy = retry.server_busy(status) and retry.replayable(content)
             failed = retry.server_failed(status) and repeats
             if not (busy or failed) or not self._wait(response, budget):
                 return response
 
     @staticmethod
-    def _wait(response: httpx2.Response, budget: retry.Budget) -> bool:
+    def _wait(response: Answer, budget: retry.Budget) -> bool:
         if not budget.again(retry.requested_wait(response.headers)):
             return False
         response.close()
         return True
 
     def _follow(
-        self, method: str, url: str, headers: dict[str, str], content: Content, *, patient: bool
-    ) -> httpx2.Response:
+        self, method: str, url: str, headers: dict[str, str], content: Content, *, patient: bool, repeat: bool
+    ) -> Answer:
         start = address.origin(url)
-        timeout = self._http.timeout
-        if patient:
-            waits = timeout.as_dict()
-            waits["read"] = max(self._timeouts.read, self._timeouts.upload_end)
-            timeout = httpx2.Timeout(**waits)
+        user = address.parse(url).user
+        if user is not None and not any(name.lower() == "authorization" for name in headers):
+            headers["Authorization"] = address.basic(*user)
+        read = max(self._timeouts.read, self._timeouts.upload_end) if patient else self._timeouts.read
+        waits = Waits(connect=self._timeouts.connect, write=self._timeouts.read, read=read)
         for _ in range(limits.REDIRECTS + 1):
-            request = self._http.build_request(method, url, headers=headers, content=content, timeout=timeout)
-            response = self._http.send(request, stream=True)
-            location = response.headers.get("location")
-            if response.status_code not in _REDIRECTS or location is None or not retry.repeats_safely(method):
-                return response
-            response.close()
+            given = {name.lower() for name in headers}
+            fields = {name: value for name, value in self._fields.items() if name.lower() not in given} | headers
+            answer = self._pools.exchange(method, url, fields, content, waits, repeat=repeat)
+            answer.url = url
+            location = answer.headers.get("location")
+            if answer.status not in _REDIRECTS or location is None or not retry.repeats_safely(method):
+                return answer
+            answer.close()
             url = address.redirected(url, location)
             if address.origin(url) != start:
                 headers = address.without_secrets(headers)
@@ -361,18 +341,18 @@ class Client:
             next_step="Check the address; the server is misconfigured.",
         )
 
-    def _read(self, response: httpx2.Response, url: str, limit: int) -> bytes:
-        refused = response.status_code >= 400
+    def _read(self, response: Answer, url: str, limit: int) -> bytes:
+        refused = response.status >= 400
         if not refused and _announced(response) > limit:
             raise answers.over_limit(url, limit)
         body = bytearray()
         deadline = time.monotonic() + self._timeouts.small_body
-        for chunk in response.iter_raw():
+        for chunk in response.pieces():
             body += chunk
             if refused and len(body) >= limits.ERROR_BODY_BYTES:
                 return bytes(body[: limits.ERROR_BODY_BYTES])
             if not refused and len(body) > limit:
                 raise answers.over_limit(url, limit)
             if time.monotonic() > deadline:
-                raise httpx2.ReadTimeout(f"no end after {self._timeouts.small_body:.0f} s", request=response.request)
+                raise TimedOutError(f"no end after {self._timeouts.small_body:.0f} s")
         return bytes(body)

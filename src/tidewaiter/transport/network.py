@@ -5,20 +5,20 @@ stays below `SLOWEST_BYTES_PER_SECOND` for the length of its time-out has stalle
 """
 
 import contextlib
-import ssl
+import select
+import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
-from functools import partial
-from typing import Any, Protocol
-
-import httpcore2
+from typing import TYPE_CHECKING, Protocol
 
 from tidewaiter.core import limits
+from tidewaiter.transport.failures import ConnectionLostError, ConnectTimedOutError, TimedOutError
 
-_READ = 512 * limits.KIB
-_SHUT_READ_AND_WRITE = 2  # socket.SHUT_RDWR
+if TYPE_CHECKING:
+    import ssl  # its import takes as long as a short request, and plain HTTP does not need it
+
+    from tidewaiter.transport.tunnel import TlsInTls
 
 
 class Waiting(Protocol):
@@ -62,135 +62,190 @@ class _Pace:
     def __init__(self) -> None:
         self._waited, self._moved = 0.0, 0
 
-    def stalled(self, waited: float, moved: int, timeout: float | None) -> bool:
+    def stalled(self, waited: float, moved: int, timeout: float) -> bool:
         """Count; whether a full time-out has been spent below the slowest rate that is accepted."""
         self._waited += waited
         self._moved += moved
-        if timeout is None or self._waited < timeout:
+        if self._waited < timeout:
             return False
         slow = self._moved < limits.SLOWEST_BYTES_PER_SECOND * self._waited
         self._waited, self._moved = 0.0, 0
         return slow
 
 
-class Stream(httpcore2.NetworkStream):
+class Stream:
     """One connection, with or without TLS."""
 
-    def __init__(self, inner: httpcore2.NetworkStream, connections: Connections) -> None:
-        self._inner = inner
+    def __init__(
+        self, connection: "socket.socket | TlsInTls", connections: Connections, *, secured: bool = False
+    ) -> None:
+        self.secured = secured
+        self._socket = connection
         self._connections = connections
-        self._socket: Any = inner.get_extra_info("socket")
-        self._timeout: float | None = -1.0  # none set yet
+        self._timeout = -1.0  # none set yet
         self._pace = _Pace()
-        self._answer_begins = True
+        self._sending = False
         connections.add(self)
 
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """The next bytes, empty at the end; may be more than `max_bytes`, to save calls on long bodies."""
-        size = max_bytes if self._answer_begins else max(max_bytes, _READ)
+    def receive(self, size: int, timeout: float) -> bytes:
+        """The next bytes, at most `size`; empty at the end.
+
+        Raises:
+            TimedOutError: none came within `timeout` seconds, or too few.
+            ConnectionLostError: the connection was cut.
+        """
+        if self._sending:
+            self._sending, self._pace = False, _Pace()
         start = time.monotonic()
         try:
-            data: bytes = self._with_timeout(timeout).recv(size)
+            data = self._with_timeout(timeout).recv(size)
         except TimeoutError as error:
-            raise httpcore2.ReadTimeout("no bytes arrived in time") from error
+            raise TimedOutError("no bytes arrived in time") from error
         except (OSError, ValueError) as error:
-            raise httpcore2.ReadError(str(error)) from error
-        self._answer_begins = False
+            raise ConnectionLostError(str(error)) from error
         if data and self._pace.stalled(time.monotonic() - start, len(data), timeout):
-            raise httpcore2.ReadTimeout("the stream has stalled")
+            raise TimedOutError("the stream has stalled")
         return data
 
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Send all of `buffer`."""
-        if not self._answer_begins:
-            self._answer_begins = True
-            self._pace = _Pace()
-        view = memoryview(buffer)
+    def send(self, data: bytes | memoryview, timeout: float) -> None:
+        """Send all of `data`; errors as in `receive`."""
+        if not self._sending:
+            self._sending, self._pace = True, _Pace()
+        view = memoryview(data)
         try:
-            send: Callable[[memoryview], int] = self._with_timeout(timeout).send
+            send = self._with_timeout(timeout).send
             while view:
                 start = time.monotonic()
                 sent = send(view)
                 view = view[sent:]
                 if view and self._pace.stalled(time.monotonic() - start, sent, timeout):
-                    raise httpcore2.WriteTimeout("the other side takes too little")
+                    raise TimedOutError("the other side takes too little")
         except TimeoutError as error:
-            raise httpcore2.WriteTimeout("the other side does not take the bytes") from error
+            raise TimedOutError("the other side does not take the bytes") from error
         except (OSError, ValueError) as error:
-            raise httpcore2.WriteError(str(error)) from error
+            raise ConnectionLostError(str(error)) from error
 
-    def _with_timeout(self, timeout: float | None) -> Any:  # noqa: ANN401  # a socket; only its type cannot be named here
+    def ready(self) -> bool:
+        """Whether bytes, or the end, wait to be read. Inside TLS they may be its own."""
+        try:
+            waiting = select.poll()
+            waiting.register(self._socket, select.POLLIN)
+            return bool(waiting.poll(0))
+        except (OSError, ValueError):
+            return True  # closed: reading says so
+
+    def _with_timeout(self, timeout: float) -> "socket.socket | TlsInTls":
         if timeout != self._timeout:
             self._socket.settimeout(timeout)
             self._timeout = timeout
         return self._socket
 
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore2.NetworkStream:
-        """The same connection inside TLS; the whole handshake has `timeout` seconds."""
-        return Stream(self._inner.start_tls(ssl_context, server_hostname, timeout), self._connections)
+    def start_tls(self, context: "ssl.SSLContext", host: str, timeout: float) -> "Stream":
+        """The same connection inside TLS, with the certificate of `host`; the whole handshake has `timeout` seconds.
 
-    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401  # httpcore's signature
-        """What httpcore asks about the socket."""
-        return self._inner.get_extra_info(info)
+        Raises:
+            ConnectTimedOutError: the handshake took too long.
+            ConnectionLostError: it failed.
+        """
+        self._with_timeout(timeout)
+        try:
+            inner = self._wrapped(context, host)
+        except (OSError, ValueError) as error:
+            self.close()
+            raise ConnectionLostError(str(error)) from error
+        stream = Stream(inner, self._connections, secured=True)  # known before the handshake: ctrl-C must reach it
+        try:
+            inner.do_handshake()
+        except TimeoutError as error:
+            stream.close()
+            raise ConnectTimedOutError("no TLS handshake in time") from error
+        except (OSError, ValueError) as error:
+            stream.close()
+            raise ConnectionLostError(str(error)) from error
+        return stream
+
+    def _wrapped(self, context: "ssl.SSLContext", host: str) -> "ssl.SSLSocket | TlsInTls":
+        from tidewaiter.transport import tunnel
+
+        if isinstance(self._socket, tunnel.TlsInTls) or self.secured:
+            return tunnel.TlsInTls(self._socket, context, host)
+        return context.wrap_socket(self._socket, server_hostname=host, do_handshake_on_connect=False)
 
     def cut(self) -> None:
         """Wake whoever waits for this connection, with an error."""
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # it may be closed already
-            # A TLS socket would first say goodbye, and wait for its lock.
-            ssl_shutdown = (
-                super(ssl.SSLSocket, self._socket).shutdown if isinstance(self._socket, ssl.SSLSocket) else None
-            )
-            (ssl_shutdown or self._socket.shutdown)(_SHUT_READ_AND_WRITE)
+        with contextlib.suppress(OSError, ValueError):  # it may be closed already
+            if isinstance(self._socket, socket.socket):
+                # Not the TLS socket's own method, which would say goodbye first, and wait for its lock.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+            else:
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the connection."""
-        self._inner.close()
+        with contextlib.suppress(OSError):
+            self._socket.close()
 
 
 class _Connecting:
     """A connection on its way, made in a thread of its own: nothing else can leave a name lookup behind."""
 
-    def __init__(self, connect: Callable[[], httpcore2.NetworkStream]) -> None:
-        self._connect = connect
+    def __init__(self, host: str, port: int, timeout: float) -> None:
+        self._address = host, port
+        self._timeout = timeout
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._wanted = True
-        self._result: httpcore2.NetworkStream | Exception | None = None
+        self._result: socket.socket | Exception | None = None
 
     def _run(self) -> None:
-        result: httpcore2.NetworkStream | Exception
+        result: socket.socket | Exception
         try:
-            result = self._connect()
+            result = self._connected()
         except Exception as error:  # noqa: BLE001  # handed to the thread that waits
             result = error
         with self._lock:
             self._result = result
-            if not self._wanted and isinstance(result, httpcore2.NetworkStream):
+            if not self._wanted and isinstance(result, socket.socket):
                 result.close()
         self._ended.set()
 
-    def wait(self, timeout: float | None) -> httpcore2.NetworkStream:
-        """The connection; all its addresses together have `timeout` seconds, name lookup included."""
+    def _connected(self) -> socket.socket:
+        """A connection to the first address that takes one."""
+        host, port = self._address
+        refused: OSError | None = None
+        # As bytes, because a text would load the tables of international names, which are not needed any more.
+        for family, kind, protocol, _, address in socket.getaddrinfo(host.encode("ascii"), port, 0, socket.SOCK_STREAM):
+            connection = socket.socket(family, kind, protocol)
+            try:
+                connection.settimeout(self._timeout)
+                connection.connect(address)
+            except OSError as error:
+                connection.close()
+                refused = error
+            else:
+                return connection
+        raise refused or OSError("Name or service not known")
+
+    def wait(self) -> socket.socket:
+        """The connection; all its addresses together have the time-out's seconds, name lookup included."""
         threading.Thread(target=self._run, daemon=True).start()
         try:
-            in_time = self._ended.wait(timeout)
+            in_time = self._ended.wait(self._timeout)
         except BaseException:  # ctrl-C: whoever made the connection closes it
             abandoned = self._stop_wanting()
-            if isinstance(abandoned, httpcore2.NetworkStream):
+            if isinstance(abandoned, socket.socket):
                 abandoned.close()
             raise
         result = self._stop_wanting()
-        if isinstance(result, Exception):
-            raise result
+        if isinstance(result, socket.socket):
+            return result
+        if isinstance(result, TimeoutError) or (result is None and not in_time):
+            raise ConnectTimedOutError("no connection in time") from result
         if result is None:
-            raise (
-                httpcore2.ConnectError("interrupted") if in_time else httpcore2.ConnectTimeout("no connection in time")
-            )
-        return result
+            raise ConnectionLostError("interrupted")
+        raise ConnectionLostError(str(result)) from result
 
-    def _stop_wanting(self) -> httpcore2.NetworkStream | Exception | None:
+    def _stop_wanting(self) -> socket.socket | Exception | None:
         """What there is now; what comes later is closed by the thread that makes it."""
         with self._lock:
             self._wanted = False
@@ -201,27 +256,21 @@ class _Connecting:
         self._ended.set()
 
 
-class Backend(httpcore2.NetworkBackend):
-    """Opens connections for httpcore's pools."""
+def connect(host: str, port: int, timeout: float, connections: Connections) -> Stream:
+    """A connection to `host`, known to `connections`.
 
-    def __init__(self, connections: Connections) -> None:
-        self._connections = connections
-        self._sync = httpcore2.SyncBackend()
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore2.NetworkStream:
-        """A connection to `host`."""
-        work = self._connections.work()
-        connecting = _Connecting(partial(self._sync.connect_tcp, host, port, timeout, local_address, socket_options))
-        self._connections.add(connecting)
-        stream = Stream(connecting.wait(timeout), self._connections)
-        if work.is_set():
-            stream.close()
-            raise httpcore2.ConnectError("interrupted")
-        return stream
+    Raises:
+        ConnectTimedOutError: none stands after `timeout` seconds.
+        ConnectionLostError: it was refused, the host is unknown, or the work was interrupted.
+    """
+    work = connections.work()
+    connecting = _Connecting(host, port, timeout)
+    connections.add(connecting)
+    connection = connecting.wait()
+    # A request and its body are two writes; the second must not wait until the first is acknowledged.
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    stream = Stream(connection, connections)
+    if work.is_set():
+        stream.close()
+        raise ConnectionLostError("interrupted")
+    return stream

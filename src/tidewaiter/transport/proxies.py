@@ -1,10 +1,7 @@
 """Which proxy a request goes through: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, as curl and Go read them."""
 
-import ipaddress
 from collections.abc import Mapping
-from urllib.parse import unquote, urlsplit
 
-import httpcore2
 import msgspec
 
 from tidewaiter.core.errors import InputError
@@ -59,19 +56,33 @@ def read(variables: Mapping[str, str]) -> Proxies:
     return Proxies(proxy("http_proxy"), proxy("https_proxy"), direct)
 
 
-def as_httpcore(url: str) -> httpcore2.Proxy:
-    """The proxy at `url`; a user and password in it are sent to the proxy only."""
-    parts = urlsplit(url)
-    auth = None
-    if parts.username is not None:
-        auth = (unquote(parts.username).encode(), unquote(parts.password or "").encode())
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return httpcore2.Proxy(f"{parts.scheme}://{host}:{address.origin(url)[2]}", auth=auth)
+class Proxy(msgspec.Struct, frozen=True):
+    """An HTTP proxy, and what it wants to see of us."""
+
+    host: str
+    port: int
+    secured: bool
+    """Whether it is spoken to with TLS."""
+    authorization: str
+    """Value of `Proxy-Authorization`; empty for none."""
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """Headers for the proxy only."""
+        return {"Proxy-Authorization": self.authorization} if self.authorization else {}
+
+
+def parse(url: str) -> Proxy:
+    """The proxy at `url`, as `Proxies.between` gives it."""
+    found = address.parse(url)
+    return Proxy(found.host, found.port, found.scheme == "https", address.basic(*found.user) if found.user else "")
 
 
 def _matches(entry: str, host: str, port: int) -> bool:
     if entry == "*":
         return True
+    import ipaddress  # only where NO_PROXY is set
+
     try:
         network = ipaddress.ip_network(entry.strip("[]"), strict=False)
         return ipaddress.ip_address(host) in network

@@ -1,28 +1,30 @@
 """When a request is worth repeating, and after how long. Each reason has a name."""
 
-import random
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from email.utils import parsedate_to_datetime
 
-import httpx2
-
-from tidewaiter.core import clock, limits
+from tidewaiter.core import limits
+from tidewaiter.transport.failures import BadAnswerError, ConnectionLostError, ExchangeError, TimedOutError
 
 Pause = Callable[[float], object]
 """Waits so many seconds; True means that the wait was cut short, because nobody wants the answer any more."""
 
 _FIRST_WAIT_SECONDS = 0.5
-_jitter = random.SystemRandom()
 
 
-def lost_connection(error: httpx2.TransportError) -> bool:
+def _jitter() -> float:
+    """A number between 0.5 and 1, not the same in two processes that wait for one server."""
+    return 0.5 + int.from_bytes(os.urandom(4), "big") / 2**33
+
+
+def lost_connection(error: ExchangeError) -> bool:
     """The connection was cut, refused or silent: it may work next time."""
     text = str(error)
     if "CERTIFICATE_VERIFY_FAILED" in text or "Name or service not known" in text or "No address associated" in text:
         return False  # an answer, not an accident
-    return isinstance(error, (httpx2.NetworkError, httpx2.TimeoutException, httpx2.RemoteProtocolError))
+    return isinstance(error, (ConnectionLostError, TimedOutError, BadAnswerError))
 
 
 def server_busy(status: int) -> bool:
@@ -48,13 +50,19 @@ def replayable(content: object) -> bool:
 def requested_wait(headers: Mapping[str, str]) -> float | None:
     """Seconds asked for by `Retry-After` (a number or a date, RFC 9110 section 10.2.3); None without a usable one."""
     value = headers.get("retry-after", "").strip()
+    if not value:
+        return None
     if value.isascii() and value.isdigit() and len(value) < 10:
         return float(value)
+    from email.utils import parsedate_to_datetime
+
+    from tidewaiter.core import clock
+
     try:
         moment = parsedate_to_datetime(value)
         return max(0.0, (moment - clock.now()).total_seconds())
     except (TypeError, ValueError, OverflowError):
-        return None  # absent, malformed, or a date without zone
+        return None  # malformed, or a date without zone
 
 
 def until(unwanted: threading.Event) -> Pause:
@@ -75,6 +83,6 @@ class Budget:
         if self._left <= 0 or (asked is not None and asked > limits.RETRY_AFTER_SECONDS):
             return False
         self._left -= 1
-        cut_short = self._pause(max(asked or 0.0, self._wait * _jitter.uniform(0.5, 1.0)))
+        cut_short = self._pause(max(asked or 0.0, self._wait * _jitter()))
         self._wait *= 2
         return cut_short is not True

@@ -4,14 +4,26 @@ The system's authorities always; those of one more file for every host; and for 
 `FOLDER/HOST[:PORT]`, in Docker's layout: `*.crt` are authorities, `NAME.cert` with `NAME.key` is a client certificate.
 """
 
-import ssl
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import httpcore2
 import msgspec
 
+from tidewaiter.core import settings
 from tidewaiter.core.errors import InputError
 from tidewaiter.transport import address
+
+if TYPE_CHECKING:
+    import ssl
+
+_BUNDLES = (
+    "/etc/ssl/cert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/pki/tls/cert.pem",
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/ssl/ca-bundle.pem",
+)
+"""Where distributions keep their authorities, for an interpreter that was built to look elsewhere."""
 
 
 class Trust(msgspec.Struct, frozen=True):
@@ -32,14 +44,17 @@ class Trust(msgspec.Struct, frozen=True):
         names = [f"{shown}:{port}", *([shown] if port == 443 else [])]
         return next((self.hosts / name for name in names if (self.hosts / name).is_dir()), None)
 
-    def context(self, folder: Path | None) -> ssl.SSLContext:
+    def context(self, folder: Path | None) -> "ssl.SSLContext":
         """What TLS connections to the host of `folder` are made with.
 
         Raises:
             InputError: a file cannot be read, is no certificate, or a certificate has no key.
         """
-        context = httpcore2.default_ssl_context()
+        import ssl
+
+        context = _system()
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
         if self.authorities is not None:
             _trust(context, self.authorities)
         if folder is None:
@@ -53,15 +68,38 @@ class Trust(msgspec.Struct, frozen=True):
             try:
                 # An encrypted key must not make OpenSSL ask on the terminal.
                 context.load_cert_chain(path, key, password="")
-            except (OSError, ssl.SSLError) as error:
+            except OSError as error:
                 raise _unusable(path, error) from error
         return context
 
 
-def _trust(context: ssl.SSLContext, path: Path) -> None:
+def _system() -> "ssl.SSLContext":
+    """The system's authorities, or those that SSL_CERT_FILE and SSL_CERT_DIR name instead."""
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificates and host names
+    file, folder = settings.authority_variables()
+    if file or folder:
+        try:
+            context.load_verify_locations(file or None, None if file else folder)
+        except OSError as error:
+            raise _unusable(Path(file or folder), error) from error
+        return context
+    compiled = ssl.get_default_verify_paths()
+    file = compiled.openssl_cafile if Path(compiled.openssl_cafile).is_file() else ""
+    hashed = Path(compiled.openssl_capath).glob("[0-9a-f]*.[0-9]")
+    folder = compiled.openssl_capath if file or any(hashed) else ""
+    if not file and not folder:
+        file = next((bundle for bundle in _BUNDLES if Path(bundle).is_file()), "")
+    if file or folder:
+        context.load_verify_locations(file or None, folder or None)
+    return context
+
+
+def _trust(context: "ssl.SSLContext", path: Path) -> None:
     try:
         context.load_verify_locations(cafile=path)
-    except (OSError, ssl.SSLError) as error:
+    except OSError as error:
         raise _unusable(path, error) from error
 
 
