@@ -232,6 +232,53 @@ def test_debian_packages_match_by_source_package_and_version(database: Database)
     assert old.fixed_in == ()
 
 
+def test_packages_of_other_ecosystems_are_not_clean(database: Database) -> None:
+    """What inspection finds beyond Python and Debian is said to be not checked while there is no data for it."""
+    others = [
+        Component(kind=kind, name="a", version="1.0.0", purl=f"pkg:{kind}/a@1.0.0", ecosystem=where)  # type: ignore[arg-type]  # from a table
+        for kind, where in (
+            *(("apk", "Alpine:v3.20"), ("apk", "unknown"), ("npm", "npm"), ("golang", "Go"), ("cargo", "crates.io")),
+            *(("maven", "Maven"), ("maven", "unknown"), ("conda", "conda")),
+        )
+    ]
+    result = scan(database, *others)
+    assert sorted(item.ecosystem for item in result.not_checked) == sorted(one.ecosystem for one in others)
+    assert (result.findings, result.coverage) == ((), ())
+
+
+def test_go_modules_and_alpine_packages_match_as_osv_names_them(database: Database) -> None:
+    """A module's version has no `v` in advisories; Alpine's are about the origin, whose order is not known here."""
+    load(
+        database,
+        "Go",
+        entry(
+            "GO-1", affected("github.com/a/b", ("introduced", "0"), ("fixed", "1.2.4"), ecosystem="Go", kind="SEMVER")
+        ),
+    )
+    module = Component(
+        kind="golang", name="github.com/a/b", version="1.2.3", purl="pkg:golang/github.com/a/b@v1.2.3", ecosystem="Go"
+    )
+    own = Component(kind="golang", name="github.com/a/b", version="(devel)", purl="pkg:golang/x", ecosystem="Go")
+    result = scan(database, module, own)
+    assert [(item.advisory, item.fixed_in) for item in result.findings] == [("GO-1", ("1.2.4",))]
+    assert [item.version for item in result.not_checked] == ["(devel)"]
+    where = "Alpine:v3.20"
+    load(
+        database,
+        "Alpine",
+        entry("ALPINE-1", affected("busybox", ("introduced", "0"), ("fixed", "1.36.1-r30"), ecosystem=where)),
+    )
+    client = Component(
+        kind="apk",
+        name="ssl_client",
+        version="1.36.1-r29",
+        purl="pkg:apk/alpine/ssl_client@1.36.1-r29",
+        ecosystem=where,
+        source_name="busybox",
+    )
+    assert [item.advisories for item in scan(database, client).not_checked] == [("ALPINE-1",)]
+
+
 def test_results_do_not_depend_on_order_or_repetition(database: Database) -> None:
     """Components in any order, some twice, give the same result, the worst severity first within a package."""
     components = [

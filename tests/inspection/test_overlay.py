@@ -4,10 +4,12 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from image_builder import Tar
+from tidewaiter.inspection import paths as paths_module
 from tidewaiter.inspection.layer import _take
 from tidewaiter.inspection.layer_facts import Collector, LayerFacts
 from tidewaiter.inspection.overlay import Overlay
@@ -19,9 +21,8 @@ from tidewaiter.oci.rootfs import unpack
 
 def facts(tar: bytes) -> LayerFacts:
     collector = Collector()
-    said: set[str] = set()
     for entry, file in read_layer(io.BytesIO(tar)):
-        _take(entry, file, collector, said)
+        _take(entry, file, collector)
     return collector.facts(digests.of(tar), len(tar))
 
 
@@ -110,6 +111,22 @@ def test_a_path_set_knows_its_paths_and_kinds() -> None:
     again = PathSet(paths.pack())
     assert len(again) == 2
     assert [again.kind(number(path)) for path in ("a", "a/b", "c")] == ["directory", "file", None]
+
+
+def test_a_path_set_of_many_runs_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few numbers are sorted at once, the packed set is that of all of them, each once."""
+    names = [f"folder/{number % 700}" for number in range(1000)]
+
+    def packed() -> bytes:
+        paths = PathSet()
+        for name in names:
+            paths.add(name, directory=False)
+        return paths.pack()
+
+    whole = packed()
+    monkeypatch.setattr(paths_module, "_RUN", 64)
+    assert packed() == whole
+    assert len(PathSet(whole)) == 700
 
 
 @given(st.lists(st.text(max_size=20), unique=True, max_size=20))

@@ -261,3 +261,32 @@ def test_the_images_purl_parses(name: str, found: str) -> None:
 
     assert purl(Subject(name=name, digest=DIGEST)) == found
     assert PackageURL.from_string(found).to_string() == found
+
+
+def test_every_kind_of_component_is_valid_in_both_documents(tmp_path: Path) -> None:
+    """Packages of each ecosystem, one without a version among them, and a model pass both reference libraries."""
+    kinds = [
+        ("apk", "musl", "1.2-r0", "pkg:apk/alpine/musl@1.2-r0?arch=x86_64", "Alpine:v3.20"),
+        ("npm", "@babel/core", "7.24.0", "pkg:npm/%40babel/core@7.24.0", "npm"),
+        ("golang", "github.com/a/b", "1.0.0", "pkg:golang/github.com/a/b@v1.0.0", "Go"),
+        ("cargo", "serde", "1.0.0", "pkg:cargo/serde@1.0.0", "crates.io"),
+        ("maven", "org.slf4j:slf4j-api", "2.0.9", "pkg:maven/org.slf4j/slf4j-api@2.0.9", "Maven"),
+        ("conda", "numpy", "1.26.4", "pkg:conda/numpy@1.26.4", "conda"),
+        ("model", "mnist", "", "pkg:generic/mnist", ""),
+    ]
+    parts = [
+        Component(kind=kind, name=name, version=version, purl=url, ecosystem=where, location=f"x/{name}")  # type: ignore[arg-type]  # from a table
+        for kind, name, version, url, where in kinds
+    ]
+    editable = Component(
+        kind="python", name="demo", version="1", purl="pkg:pypi/demo@1", ecosystem="PyPI", install="editable"
+    )
+    document = valid_cyclonedx(cyclonedx.encode(SUBJECT, [*parts, editable]))
+    by_purl = {part["purl"]: part for part in document["components"] if "purl" in part}
+    babel, slf4j = by_purl["pkg:npm/%40babel/core@7.24.0"], by_purl["pkg:maven/org.slf4j/slf4j-api@2.0.9"]
+    assert (babel["group"], babel["name"]) == ("@babel", "core")
+    assert (slf4j["group"], slf4j["name"]) == ("org.slf4j", "slf4j-api")
+    assert by_purl["pkg:generic/mnist"]["type"] == "machine-learning-model"
+    assert {"name": "tidewaiter:install", "value": "editable"} in by_purl["pkg:pypi/demo@1"]["properties"]
+    described = valid_spdx(spdx.encode(SUBJECT, [*parts, editable]), tmp_path)
+    assert {package["name"] for package in described["packages"]} >= {name for _, name, _, _, _ in kinds}

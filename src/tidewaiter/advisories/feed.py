@@ -18,6 +18,7 @@ from tidewaiter.advisories.advisory import Advisory, Affected, Event, EventKind,
 from tidewaiter.advisories.names import normalise
 from tidewaiter.core import clock, limits
 from tidewaiter.core.errors import InputError, LimitError
+from tidewaiter.core.files import open_regular
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,199}")
 _WORD = re.compile(r"[!-~]+")
@@ -253,7 +254,7 @@ def _folder_documents(path: Path) -> Iterator[Document]:
 def file_document(path: Path) -> Document:
     """The JSON file at `path`; raises `InputError` when it cannot be read and `LimitError` when it is too large."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(limits.ADVISORY_BYTES + 1)
     except OSError as error:
         raise _refused(str(path), f"cannot be read: {error.strerror}") from error
@@ -270,7 +271,7 @@ def is_export(path: Path) -> bool:
     if path.is_dir():
         return True
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(4)
         size = path.stat().st_size
     except OSError as error:

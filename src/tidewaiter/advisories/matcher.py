@@ -157,7 +157,7 @@ def _work_out(package: _Package, version: str) -> _Answer:
 
 def _subject(component: Component) -> _PackageVersion:
     """Ecosystem, name and version that advisories of the component's ecosystem speak of."""
-    if component.kind == "deb":
+    if component.kind in {"deb", "apk"}:
         return (
             component.ecosystem,
             component.source_name or component.name,

@@ -26,6 +26,61 @@ class Program(msgspec.Struct, frozen=True):
     layer: str
 
 
+class Exposed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that helps an attacker: a file with too many rights, or a secret.
+
+    Of a secret only the rule that knew it and the line are told.
+    """
+
+    path: str
+    kind: Literal["set_uid", "set_gid", "world_writable", "secret"]
+    layer: str
+    rule: str = ""
+    line: int = 0
+
+
+class Framework(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A framework or one of its libraries, as one file shows it."""
+
+    name: str
+    """`tensorflow`, `tensorflow-serving`, `cuda`, `cudnn`, `tensorrt`, `nccl` or `python`."""
+    path: str
+    layer: str
+    version: str = ""
+    """As far as the file says; of a library, what its name says."""
+    details: dict[str, str] = {}
+    """TensorFlow's build information: `cuda_version`, `cudnn_version`, `cuda_compute_capabilities`, `is_cuda_build`."""
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A model in the image."""
+
+    format: Literal["saved_model", "tflite"]
+    name: str
+    path: str
+    layer: str
+    version: str = ""
+    tags: tuple[str, ...] = ()
+    signatures: tuple[str, ...] = ()
+    tensorflow: str = ""
+    """Version of TensorFlow that saved it."""
+    problem: str = ""
+    """Why the file could not be read, if so."""
+
+
+class FrameworkRecord(msgspec.Struct, frozen=True):
+    """Which versions an image combines; empty where it has none, or where it does not say."""
+
+    tensorflow: str
+    python: str
+    cuda: str
+    cudnn: str
+    built_for_cuda: str
+    """What TensorFlow was built for, by its own build information."""
+    built_for_cudnn: str
+    compute_capabilities: tuple[str, ...]
+
+
 class LayerSummary(msgspec.Struct, frozen=True):
     """A layer as it counts in the image: compressed and unpacked bytes, regular files."""
 
@@ -64,6 +119,11 @@ class ImageFacts(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     """Compressed bytes of all layers."""
     unpacked_size: int
+    exposed: tuple[Exposed, ...] = ()
+    frameworks: tuple[Framework, ...] = ()
+    framework: FrameworkRecord | None = None
+    """None when the image has none of them."""
+    models: tuple[Model, ...] = ()
     unread: tuple[str, ...] = ()
     """`PATH: reason` of metadata that could not be read whole: components may be missing from these facts."""
 

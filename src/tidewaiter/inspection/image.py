@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tidewaiter.core.errors import TidewaiterError
 from tidewaiter.core.progress import SILENT, Progress
-from tidewaiter.inspection import layer as layers
+from tidewaiter.inspection import framework_record
 from tidewaiter.inspection.environment import masked
 from tidewaiter.inspection.facts import ImageFacts, LayerSummary, OperatingSystem
 from tidewaiter.inspection.layer_cache import LayerFactsCache
@@ -37,6 +37,8 @@ def _layer_facts(
     missing = sorted(wanted.keys() - found.keys(), key=lambda pair: (-wanted[pair].size, pair))
     if not missing:
         return found
+    from tidewaiter.inspection import layer as layers  # all catalogers; not needed for layers that are known
+
     stop = threading.Event()
     total = sum(wanted[pair].size for pair in missing)
     with progress.task("Inspecting layers", total=total, unit="bytes") as task:
@@ -125,6 +127,8 @@ def inspect(
     components = merged.components()
     release = merged.os_release
     run = image.config.config
+    env = masked(run.env or ())
+    frameworks = merged.frameworks()
     return ImageFacts(
         reference=reference,
         digest=image.digest,
@@ -134,7 +138,7 @@ def inspect(
         runs_as_root=runs_as_root(run.user, merged),
         entrypoint=tuple(run.entrypoint or ()),
         cmd=tuple(run.cmd or ()),
-        env=masked(run.env or ()),
+        env=env,
         labels=dict(run.labels or {}),
         annotations=dict(image.annotations),
         exposed_ports=tuple(sorted(run.exposed_ports or {})),
@@ -148,5 +152,9 @@ def inspect(
         layers=_summaries(image, facts),
         size=sum(descriptor.size for descriptor, _ in image.layers),
         unpacked_size=sum(layer.unpacked_size for layer in facts),
+        exposed=merged.exposed(),
+        frameworks=frameworks,
+        framework=framework_record.of(components, frameworks, env),
+        models=merged.models(),
         unread=tuple(f"{note.path}: {note.reason}" for note in merged.unread()),
     )

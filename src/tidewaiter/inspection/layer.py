@@ -3,10 +3,24 @@
 from collections.abc import Callable
 from typing import IO
 
-from tidewaiter.inspection.catalogers import Cataloger, bounded, programs, system
+from tidewaiter.inspection.catalogers import (
+    Cataloger,
+    apk,
+    binaries,
+    bounded,
+    conda,
+    frameworks,
+    jar,
+    models,
+    npm,
+    permissions,
+    programs,
+    secrets,
+    system,
+)
 from tidewaiter.inspection.catalogers.debian import copyright as debian_copyright
 from tidewaiter.inspection.catalogers.debian import status
-from tidewaiter.inspection.catalogers.python import metadata
+from tidewaiter.inspection.catalogers.python import installs, metadata
 from tidewaiter.inspection.layer_facts import SYMLINK, Collector, LayerFacts
 from tidewaiter.inspection.paths import readable
 from tidewaiter.oci.digest import Digest
@@ -18,7 +32,12 @@ from tidewaiter.oci.verified import VerifiedLayer
 CATALOGERS: tuple[Cataloger, ...] = (
     status.CATALOGER,
     debian_copyright.CATALOGER,
+    apk.CATALOGER,
     metadata.CATALOGER,
+    installs.CATALOGER,
+    conda.CATALOGER,
+    npm.CATALOGER,
+    *frameworks.CATALOGERS,
     system.OS_RELEASE,
     system.USERS,
 )
@@ -56,15 +75,32 @@ def _catalog(path: str, entry: Entry, file: IO[bytes] | None, collector: Collect
     return wanted
 
 
-def _take(entry: Entry, file: IO[bytes] | None, collector: Collector, said: set[str]) -> None:
-    """Record one entry; `said` holds the paths about which an earlier entry has said something."""
+def _look_inside(path: str, entry: Entry, file: IO[bytes], collector: Collector) -> None:
+    """Read what is known by more than its name: archives, models, programs, texts. One of them reads a file."""
+    if jar.wants(path):
+        jar.read(path, entry, file, collector)
+    elif models.wants(path):
+        models.read(path, entry, file, collector)
+    else:
+        program, text = binaries.wants(path, entry), secrets.wants(path, entry)
+        if program or text:
+            magic = file.read(len(binaries.MAGIC))
+            if magic == binaries.MAGIC:
+                if program:
+                    binaries.read(path, entry, magic, file, collector)
+            elif text:
+                secrets.read(path, entry, magic, file, collector)
+
+
+def _take(entry: Entry, file: IO[bytes] | None, collector: Collector) -> None:
+    """Record one entry, and forget what an earlier one of the same path has said."""
     path = readable(entry.path)
     if not path or _whiteout(path, collector):
         return
     directory = entry.kind == "directory"
     collector.paths.add(path, directory=directory)
-    if path in said:
-        collector.forget(path)
+    collector.forget(path)
+    permissions.read(path, entry, collector)
     if directory:
         return
     if entry.kind == "symlink":
@@ -77,8 +113,14 @@ def _take(entry: Entry, file: IO[bytes] | None, collector: Collector, said: set[
     program = programs.kind_of(path)
     if program is not None and programs.runnable(entry):
         collector.add_program(path, program, entry)
-    if _catalog(path, entry, file, collector) or program is not None or entry.kind == "symlink":
-        said.add(path)
+    if not _catalog(path, entry, file, collector):
+        if file is not None:
+            _look_inside(path, entry, file, collector)
+        elif entry.kind == "hardlink":
+            collector.copy(readable(entry.target), path)
+    build = frameworks.of_name(path)
+    if build is not None and path not in collector.builds:
+        collector.add_build(build)
 
 
 def read(
@@ -94,7 +136,6 @@ def read(
     """
     layer = VerifiedLayer(source, descriptor, diff_id, advance=advance)
     collector = Collector()
-    said: set[str] = set()
     for entry, file in layer:
-        _take(entry, file, collector, said)
+        _take(entry, file, collector)
     return collector.facts(diff_id, layer.tar_size)

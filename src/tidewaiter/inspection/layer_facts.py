@@ -11,7 +11,7 @@ from tidewaiter.inspection.paths import PathSet
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.layer import Entry
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raise it when a cataloger finds something else, or something more, in the same layer."""
 
 
@@ -22,7 +22,7 @@ SYMLINK = "it is a symlink to a file that names no package"
 class FoundPackage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A package as its own metadata describes it; distribution and relations are known only in an image."""
 
-    kind: Literal["deb", "python"]
+    kind: Literal["deb", "apk", "python", "conda", "npm", "golang", "cargo", "maven"]
     name: str
     version: str
     location: str
@@ -35,6 +35,7 @@ class FoundPackage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     depends: tuple[str, ...] = ()
     """Debian: names, alternatives apart; Python: `Requires-Dist` as written."""
     provides: tuple[str, ...] = ()
+    """Further names under which others ask for it."""
 
 
 class FoundProgram(msgspec.Struct, frozen=True):
@@ -43,6 +44,43 @@ class FoundProgram(msgspec.Struct, frozen=True):
     path: str
     kind: ProgramKind
     link: bool = False
+
+
+ExposureKind = Literal["set_uid", "set_gid", "world_writable", "secret"]
+
+
+class Exposure(msgspec.Struct, frozen=True, omit_defaults=True, order=True):
+    """Something that helps an attacker; of a secret only the rule that knew it, and the line."""
+
+    path: str
+    kind: ExposureKind
+    rule: str = ""
+    line: int = 0
+
+
+class FoundBuild(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A framework or one of its libraries as a file shows it; `version` is empty where the file does not say."""
+
+    path: str
+    name: str
+    version: str = ""
+    details: dict[str, str] = {}
+
+
+class FoundModel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A model that lies in the layer."""
+
+    path: str
+    format: Literal["saved_model", "tflite"]
+    name: str
+    version: str = ""
+    """Name of its version folder; empty when it lies in none."""
+    tags: tuple[str, ...] = ()
+    signatures: tuple[str, ...] = ()
+    tensorflow: str = ""
+    """Version of TensorFlow that saved it."""
+    problem: str = ""
+    """Why the file could not be read, if so."""
 
 
 class OsRelease(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -83,6 +121,11 @@ class LayerFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     copyrights: dict[str, tuple[str, ...]] = {}
     """Licences by path of a Debian copyright file."""
     programs: tuple[FoundProgram, ...] = ()
+    exposures: tuple[Exposure, ...] = ()
+    builds: tuple[FoundBuild, ...] = ()
+    models: tuple[FoundModel, ...] = ()
+    editable: tuple[str, ...] = ()
+    """Files that say of a Python distribution that its code lies elsewhere."""
     os_releases: dict[str, OsRelease] = {}
     users: dict[str, dict[str, int]] = {}
     """By path of a passwd file: the lowest uid of each name."""
@@ -105,6 +148,10 @@ class Collector:
         self.packages: dict[str, tuple[FoundPackage, ...]] = {}
         self.copyrights: dict[str, tuple[str, ...]] = {}
         self.programs: dict[str, FoundProgram] = {}
+        self.exposures: dict[str, tuple[Exposure, ...]] = {}
+        self.builds: dict[str, FoundBuild] = {}
+        self.models: dict[str, FoundModel] = {}
+        self.editable: set[str] = set()
         self.os_releases: dict[str, OsRelease] = {}
         self.users: dict[str, dict[str, int]] = {}
         self.unread: set[Unread] = set()
@@ -121,12 +168,20 @@ class Collector:
 
     def forget(self, path: str) -> None:
         """Drop what an earlier entry of the same layer said about `path`."""
-        self.links.pop(path, None)
-        self.packages.pop(path, None)
-        self.copyrights.pop(path, None)
-        self.programs.pop(path, None)
-        self.os_releases.pop(path, None)
-        self.users.pop(path, None)
+        for said in (
+            self.links,
+            self.packages,
+            self.copyrights,
+            self.programs,
+            self.exposures,
+            self.builds,
+            self.models,
+            self.os_releases,
+            self.users,
+        ):
+            if path in said:
+                del said[path]
+        self.editable.discard(path)
 
     def copy(self, source: str, path: str) -> bool:
         """Say of `path`, a hard link, what was said of `source`; False when nothing was."""
@@ -163,6 +218,21 @@ class Collector:
         self.keep(path)
         self.programs[path] = FoundProgram(path, kind, link=entry.kind == "symlink")
 
+    def add_exposure(self, exposure: Exposure) -> None:
+        """Record something that helps an attacker."""
+        self.keep(exposure.path)
+        self.exposures[exposure.path] = (*self.exposures.get(exposure.path, ()), exposure)
+
+    def add_build(self, build: FoundBuild) -> None:
+        """Record a framework or one of its libraries."""
+        self.keep(build.path, build.version, *build.details, *build.details.values())
+        self.builds[build.path] = build
+
+    def add_model(self, model: FoundModel) -> None:
+        """Record a model."""
+        self.keep(model.path, model.name, *model.tags, *model.signatures)
+        self.models[model.path] = model
+
     def note(self, path: str, reason: str) -> None:
         """Record that something could not be read whole."""
         self.keep(path, reason)
@@ -182,6 +252,10 @@ class Collector:
             packages=tuple(package for _, found in sorted(self.packages.items()) for package in found),
             copyrights=dict(sorted(self.copyrights.items())),
             programs=tuple(program for _, program in sorted(self.programs.items())),
+            exposures=tuple(sorted(exposure for found in self.exposures.values() for exposure in found)),
+            builds=tuple(build for _, build in sorted(self.builds.items())),
+            models=tuple(model for _, model in sorted(self.models.items())),
+            editable=tuple(sorted(self.editable)),
             os_releases=dict(sorted(self.os_releases.items())),
             users=dict(sorted(self.users.items())),
             unread=tuple(sorted(self.unread)),

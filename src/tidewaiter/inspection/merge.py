@@ -1,6 +1,7 @@
 """From the facts of layers to what a container of the image sees: components and programs."""
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from packageurl import PackageURL
 from packaging.utils import canonicalize_name
@@ -9,15 +10,13 @@ from tidewaiter.core import limits
 from tidewaiter.core.errors import LimitError
 from tidewaiter.inspection.catalogers.debian import copyright as debian_copyright
 from tidewaiter.inspection.catalogers.programs import JUPYTER_DISTRIBUTIONS
-from tidewaiter.inspection.catalogers.python import requirements
+from tidewaiter.inspection.catalogers.python import installs, requirements
 from tidewaiter.inspection.catalogers.system import OS_RELEASES
-from tidewaiter.inspection.facts import Program
+from tidewaiter.inspection.facts import Exposed, Framework, Model, Program
 from tidewaiter.inspection.layer_facts import SYMLINK, FoundPackage, LayerFacts, OsRelease, Unread
+from tidewaiter.inspection.naming import ecosystem, purl
 from tidewaiter.inspection.overlay import Overlay
 from tidewaiter.sbom.component import Component, component_key
-
-# Names of distributions as OSV writes them.
-_ECOSYSTEMS = {"debian": "Debian", "ubuntu": "Ubuntu"}
 
 
 class Merged:
@@ -77,19 +76,19 @@ class Merged:
             return ()
         return self._layers[found[0]].copyrights.get(path, ())
 
-    def _named(self, package: FoundPackage) -> tuple[str, str]:
-        """Package URL and ecosystem of a package in this image."""
-        if package.kind == "python":
-            name = canonicalize_name(package.name)
-            return PackageURL("pypi", None, name, package.version).to_string(), "PyPI"
-        release = self.os_release or OsRelease()
-        qualifiers = {}
-        if package.architecture:
-            qualifiers["arch"] = package.architecture
-        if release.id:
-            qualifiers["distro"] = f"{release.id}-{release.version_id}" if release.version_id else release.id
-        purl = PackageURL("deb", release.id or None, package.name, package.version, qualifiers)
-        return purl.to_string(), _ecosystem(release)
+    def _editable(self) -> frozenset[str]:
+        """Metadata folders of Python distributions whose code lies elsewhere."""
+        return frozenset(
+            installs.folder_of(path)
+            for index, layer in enumerate(self._layers)
+            for path in layer.editable
+            if self._visible(path, index)
+        )
+
+    def _visible(self, path: str, index: int) -> bool:
+        """Whether a container sees at `path` what layer `index` put there."""
+        top = self._overlay.top(path)
+        return top is not None and top[0] == index
 
     def components(self) -> tuple[Component, ...]:
         """Components of the image, sorted.
@@ -97,20 +96,24 @@ class Merged:
         Raises:
             LimitError: there are more than `limits.COMPONENTS`.
         """
-        named = [(package, layer, *self._named(package)) for package, layer in self._packages()]
+        release = self.os_release or OsRelease()
+        named = [
+            (package, layer, purl(package, release), ecosystem(package, release)) for package, layer in self._packages()
+        ]
         if len(named) > limits.COMPONENTS:
             raise LimitError(
                 f"the image has {len(named)} packages, over {limits.COMPONENTS}", next_step="Do not use this image."
             )
-        relations = _Relations([(package, purl) for package, _, purl, _ in named], self._architecture)
+        relations = _Relations([(package, name) for package, _, name, _ in named], self._architecture)
         # A hostile status file may name a package twice; purl and location name a component once.
+        editable = self._editable()
         components = {
-            (purl, package.location): Component(
+            (name, package.location): Component(
                 kind=package.kind,
                 name=package.name,
                 version=package.version,
-                purl=purl,
-                ecosystem=ecosystem,
+                purl=name,
+                ecosystem=where,
                 source_name=package.source_name,
                 source_version=package.source_version,
                 licenses=self._licenses(package),
@@ -118,11 +121,62 @@ class Merged:
                 description=package.description,
                 location=package.location,
                 layer=layer,
-                requires=relations.of(package, purl),
+                install=_install(package, editable),
+                requires=relations.of(package, name),
             )
-            for package, layer, purl, ecosystem in named
+            for package, layer, name, where in named
         }
-        return tuple(sorted(components.values(), key=component_key))
+        found = (*components.values(), *map(_model_component, self.models()))
+        return tuple(sorted(found, key=component_key))
+
+    def models(self) -> tuple[Model, ...]:
+        """Visible models, sorted by path."""
+        return tuple(
+            sorted(
+                (
+                    Model(
+                        format=model.format,
+                        name=model.name,
+                        path=model.path,
+                        layer=layer.diff_id,
+                        version=model.version,
+                        tags=model.tags,
+                        signatures=model.signatures,
+                        tensorflow=model.tensorflow,
+                        problem=model.problem,
+                    )
+                    for index, layer in enumerate(self._layers)
+                    for model in layer.models
+                    if self._visible(model.path, index)
+                ),
+                key=lambda model: model.path,
+            )
+        )
+
+    def exposed(self) -> tuple[Exposed, ...]:
+        """Visible exposures, and secrets of every layer: who has the image has what a later layer deleted, too."""
+        return tuple(
+            Exposed(one.path, one.kind, layer.diff_id, one.rule, one.line)
+            for one, layer in sorted(
+                (
+                    (one, layer)
+                    for index, layer in enumerate(self._layers)
+                    for one in layer.exposures
+                    if one.kind == "secret" or self._visible(one.path, index)
+                ),
+                key=lambda pair: (pair[0], pair[1].diff_id),
+            )
+        )
+
+    def frameworks(self) -> tuple[Framework, ...]:
+        """Frameworks and their libraries as visible files show them, sorted."""
+        found = [
+            Framework(build.name, build.path, layer.diff_id, build.version, build.details)
+            for index, layer in enumerate(self._layers)
+            for build in layer.builds
+            if self._visible(build.path, index) and self._overlay.resolve(build.path) is not None
+        ]
+        return tuple(sorted(found, key=lambda one: (one.name, one.path)))
 
     def programs(self, components: Sequence[Component]) -> tuple[Program, ...]:
         """Visible programs sorted by path; a symlink only when it leads to a file."""
@@ -158,14 +212,24 @@ def _same(one: FoundPackage, other: FoundPackage) -> bool:
     return (one.name, one.version, one.architecture) == (other.name, other.version, other.architecture)
 
 
-def _ecosystem(release: OsRelease) -> str:
-    """OSV's name of the distribution and its release, for example `Debian:12` or `Ubuntu:22.04:LTS`."""
-    if not release.id:
-        return "unknown"
-    name = _ECOSYSTEMS.get(release.id, release.id)
-    if release.version_id:
-        name += f":{release.version_id}"
-    return name + ":LTS" if release.id == "ubuntu" and "LTS" in release.version.split() else name
+def _install(package: FoundPackage, editable: frozenset[str]) -> Literal["", "editable", "vendored"]:
+    if package.kind != "python":
+        return ""
+    if package.location.rpartition("/")[0] in editable:
+        return "editable"
+    return "vendored" if installs.is_vendored(package.location) else ""
+
+
+def _model_component(model: Model) -> Component:
+    return Component(
+        kind="model",
+        name=model.name,
+        version=model.version,
+        purl=PackageURL("generic", None, model.name, model.version or None).to_string(),
+        ecosystem="",
+        location=model.path,
+        layer=model.layer,
+    )
 
 
 class _Relations:
@@ -173,19 +237,16 @@ class _Relations:
 
     def __init__(self, named: list[tuple[FoundPackage, str]], architecture: str) -> None:
         self._architecture = architecture
-        self._debian: dict[str, set[str]] = {}
-        self._python: dict[str, set[str]] = {}
-        for package, purl in named:
-            if package.kind == "python":
-                self._python.setdefault(canonicalize_name(package.name), set()).add(purl)
-            else:
-                for name in (package.name, *package.provides):
-                    self._debian.setdefault(name, set()).add(purl)
+        self._names: dict[tuple[str, str], set[str]] = {}
+        for package, identity in named:
+            for name in {_asked(package.kind, package.name), *package.provides}:
+                self._names.setdefault((package.kind, name), set()).add(identity)
 
-    def of(self, package: FoundPackage, purl: str) -> tuple[str, ...]:
+    def of(self, package: FoundPackage, own: str) -> tuple[str, ...]:
         """Package URLs in this image that `package` needs, sorted; what is absent is left out."""
-        if package.kind == "python":
-            names, table = requirements.needed(package, self._architecture), self._python
-        else:
-            names, table = iter(package.depends), self._debian
-        return tuple(sorted({found for name in names for found in table.get(name, ())} - {purl}))
+        names = requirements.needed(package, self._architecture) if package.kind == "python" else package.depends
+        return tuple(sorted({found for name in names for found in self._names.get((package.kind, name), ())} - {own}))
+
+
+def _asked(kind: str, name: str) -> str:
+    return canonicalize_name(name) if kind == "python" else name

@@ -9,7 +9,12 @@ import sys
 from array import array
 from bisect import bisect_left
 from hashlib import blake2b
+from heapq import merge
+from itertools import groupby
 from typing import Literal
+
+_RUN = 1 << 19
+"""Numbers that are sorted at once."""
 
 
 def readable(path: str) -> str:
@@ -55,7 +60,14 @@ class PathSet:
 
     def pack(self) -> bytes:
         """All paths, sorted, as little-endian bytes for the constructor."""
-        self._numbers = array("Q", sorted(set(self._numbers)))
+        # Python's own integers take five times the room, so few of them exist at a time.
+        runs = [
+            array("Q", sorted(set(self._numbers[start : start + _RUN]))) for start in range(0, len(self._numbers), _RUN)
+        ]
+        if len(runs) > 1:
+            self._numbers = array("Q", (number for number, _ in groupby(merge(*runs))))
+        elif runs:
+            self._numbers = runs[0]
         packed = array("Q", self._numbers)
         if sys.byteorder == "big":
             packed.byteswap()

@@ -3,6 +3,7 @@
 import datetime as dt
 import re
 from collections.abc import Iterable
+from typing import cast, get_args
 
 from tidewaiter.advisories.advisory import family
 from tidewaiter.advisories.finding import Finding, NotChecked, ScanResult
@@ -130,11 +131,10 @@ def _findings(findings: tuple[Finding, ...]) -> tuple[FindingInput, ...]:
 
 
 def _kind(kind: str) -> Kind:
-    match kind:
-        case "deb" | "python" | "model" | "os":
-            return kind
-        case _:
-            raise ValueError(f"unknown kind of component: {kind!r}")
+    for known in get_args(Kind):
+        if kind == known:
+            return cast("Kind", known)
+    raise ValueError(f"unknown kind of component: {kind!r}")
 
 
 def _upgrade(findings: list[Finding]) -> str:

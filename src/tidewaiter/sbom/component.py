@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["deb", "python", "model", "os"]
+Kind = Literal["deb", "apk", "python", "conda", "npm", "golang", "cargo", "maven", "model", "os"]
 
 
 class Component(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -29,6 +29,8 @@ class Component(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Path in the image of the metadata that names the package."""
     layer: str = ""
     """Diff ID of the layer that put it there."""
+    install: Literal["", "editable", "vendored"] = ""
+    """Of a Python distribution: its code lies elsewhere, or it is a copy inside another one."""
     requires: tuple[str, ...] = ()
     """purls of the components of the same image that this one needs."""
 

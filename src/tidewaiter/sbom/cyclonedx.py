@@ -41,6 +41,17 @@ def _properties(values: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"name": f"tidewaiter:{name}", "value": value} for name, value in values.items() if value]
 
 
+def _grouped(component: Component) -> tuple[str, str]:
+    """Group and name of a package that has both: `@scope/name` of npm, `group:artifact` of Maven."""
+    if component.kind == "npm" and component.name.startswith("@"):
+        group, _, name = component.name.partition("/")
+        return group, name
+    if component.kind == "maven" and ":" in component.name:
+        group, _, name = component.name.partition(":")
+        return group, name
+    return "", component.name
+
+
 def _component(component: Component, reference: str) -> dict[str, Any]:
     document: dict[str, Any] = {
         "type": _TYPES.get(component.kind, "library"),
@@ -49,6 +60,9 @@ def _component(component: Component, reference: str) -> dict[str, Any]:
         "version": component.version,
         "purl": component.purl,
     }
+    group, name = _grouped(component)
+    if group:
+        document |= {"group": group, "name": name}
     if component.supplier:
         document["supplier"] = {"name": component.supplier}
     if component.description:
@@ -64,6 +78,7 @@ def _component(component: Component, reference: str) -> dict[str, Any]:
             "layer:diff_id": component.layer,
             "source:name": component.source_name,
             "source:version": component.source_version,
+            "install": component.install,
         }
     )
     return document

@@ -11,6 +11,10 @@ test_commit_tag_passes if {
 	}
 }
 
+test_tag_of_a_commit_on_another_base_passes if {
+	document.passes(name.results, "name.convention") with input as tagged("0123456789ab-on-ba9876543210")
+}
+
 test_version_tags_pass if {
 	every tag in ["2.15.0", "v1.0.3", "2.15.0-gpu", "1.2.3_rc1"] {
 		document.passes(name.results, "name.convention") with input as tagged(tag)
