@@ -1,13 +1,16 @@
-"""The command tree: descriptions are true, nothing heavy is imported for what needs nothing."""
+"""The command tree: descriptions are true, wrong calls are answered, nothing is imported before it is needed."""
 
 import importlib
 import inspect
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tidewaiter.cli import app
+from tidewaiter.cli.parameters import CommandLine
 
 ALL = [
     *((name, command) for name, command in app.COMMANDS.items()),
@@ -23,20 +26,90 @@ def test_summary_is_the_first_line_of_the_docstring(name: str, command: app.Comm
     assert (inspect.getdoc(target) or "").splitlines()[0] == command.summary, name
 
 
-def _imported(*arguments: str) -> set[str]:
+@pytest.mark.parametrize(("name", "command"), ALL, ids=[name for name, _ in ALL])
+def test_every_parameter_is_described(name: str, command: app.Command) -> None:
+    """`Args:` of a command names each of its parameters and no other, and the help page can be made."""
+    module, _, function = command.target.partition(":")
+    target = getattr(importlib.import_module(module), function)
+    described = {
+        line.strip().partition(":")[0] for line in (inspect.getdoc(target) or "").partition("Args:\n")[2].splitlines()
+    }
+    assert inspect.signature(target).parameters.keys() <= described, name
+    assert f"usage: tidewaiter {name} " in CommandLine(target, f"tidewaiter {name}").help()
+
+
+def test_lists_of_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a command, and with --help, a level lists what it has; that is no error."""
+    pages = []
+    for words in ([], ["--help"], ["-h"]):
+        assert app.run(words) == 0
+        pages.append(capsys.readouterr().out)
+    assert len(set(pages)) == 1
+    assert all(f"\n  {name} " in pages[0] for name in (*app.COMMANDS, *app.GROUPS))
+    assert app.run(["advisories"]) == 0
+    page = capsys.readouterr().out
+    assert all(f"\n  {name} " in page for name in app.GROUPS["advisories"][1])
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (["inspcet", "x"], "there is no command 'inspcet'", "Did you mean inspect? `tidewaiter --help` lists all."),
+        (["base", "lst"], "there is no command 'lst'", "Did you mean list? `tidewaiter base --help` lists all."),
+        (["--verison"], "there is no option '--verison'", "Did you mean --version? `tidewaiter --help` lists all."),
+        (["build"], "PROJECT is missing", "Give folder that holds tidewaiter.toml; see `tidewaiter build --help`."),
+    ],
+)
+def test_wrong_calls(words: list[str], message: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2 and a next step, for people on stderr, for programs as one JSON document on stdout."""
+    assert app.run(words) == 2
+    assert capsys.readouterr().err == f"error: {message}\n  next: {hint}\n"
+    for form in (["--format", "json"], ["--format=json"]):
+        assert app.run([*words, *form]) == 2
+        assert json.loads(capsys.readouterr().out) == {"error": {"code": "usage", "message": message, "next": hint}}
+
+
+def _imported(home: Path, *arguments: str) -> set[str]:
     code = (
         "import sys; from tidewaiter.cli import app; app.run(sys.argv[1:]);"
         "print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
-    return set(done.stderr.split())
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": "/usr/bin:/bin", "TIDEWAITER_HOME": str(home)},
+    )
+    return set(done.stderr.splitlines()[-1].split())
 
 
-def test_version_imports_nothing_but_the_standard_library() -> None:
-    """`--version` answers before any third-party library is loaded."""
-    assert not _imported("--version") & {"cyclopts", "msgspec", "sqlalchemy", "httpx2", "rich", "cryptography"}
+HEAVY = {
+    "alembic",
+    "asyncio",
+    "cryptography",
+    "fastapi",
+    "jinja2",
+    "pydantic",
+    "regorus",
+    "rich",
+    "sqlalchemy",
+    "uvicorn",
+}
 
 
-def test_help_imports_no_room() -> None:
-    """The list of commands is printed without database, network or cryptography."""
-    assert not _imported("--help") & {"sqlalchemy", "httpx2", "cryptography", "fastapi", "regorus"}
+def test_version_imports_nothing_but_the_standard_library(tmp_path: Path) -> None:
+    """`--version` answers before any third-party library, and before argparse, is loaded."""
+    assert not _imported(tmp_path, "--version") & {*HEAVY, "argparse", "httpx2", "msgspec"}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["base"]], ids=" ".join)
+def test_lists_import_no_command(words: list[str], tmp_path: Path) -> None:
+    """The list of commands is printed without any module of a command."""
+    assert not _imported(tmp_path, *words) & {*HEAVY, "argparse", "httpx2"}
+
+
+@pytest.mark.parametrize("command", ["build", "copy", "exec", "inspect", "pull", "sbom", "scan"])
+def test_a_command_starts_without_what_it_may_not_need(command: str, tmp_path: Path) -> None:
+    """Database, engine, server, progress bars and other commands are loaded when they are used, not before."""
+    assert not _imported(tmp_path, command, "--help") & HEAVY

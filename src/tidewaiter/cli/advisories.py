@@ -3,14 +3,13 @@
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
 from tidewaiter.advisories import importing
 from tidewaiter.advisories.database import Database
 from tidewaiter.advisories.finding import age_days
 from tidewaiter.advisories.importing import ImportResult
 from tidewaiter.cli import console
 from tidewaiter.cli.console import Format, emit, emit_json
+from tidewaiter.cli.parameters import Parameter
 from tidewaiter.cli.workshop import workshop
 
 

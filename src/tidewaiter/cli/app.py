@@ -8,14 +8,13 @@ import contextlib
 import itertools
 import signal
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, NoReturn
 
 import tidewaiter
-from tidewaiter.core.errors import InputError, TidewaiterError, UndeterminedError
+from tidewaiter.core.errors import TidewaiterError, UndeterminedError
 
-if TYPE_CHECKING:
-    import cyclopts
+SUMMARY = "Governs AI container images from the commit to the running container."
 
 
 class Command(NamedTuple):
@@ -61,10 +60,18 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
     "base": (
         "Bases: what images stand on.",
         {
-            "list": Command("tidewaiter.cli.base:list_bases", "List the recipes that a project can name."),
+            "build": Command("tidewaiter.cli.base:build", "Build a base alone into the store and list it there."),
+            "list": Command(
+                "tidewaiter.cli.base:list_bases", "List recipes, and the bases that were built, approved or retired."
+            ),
             "update": Command(
                 "tidewaiter.cli.base:update",
-                "Lock the newest Debian packages for a project's base and show what changes.",
+                "Lock the newest Debian packages for a base; show what changes and which images rest on it.",
+            ),
+            "approve": Command("tidewaiter.cli.base:approve", "Approve a base by name and digest."),
+            "retire": Command("tidewaiter.cli.base:retire", "Retire a base and name the images that rest on it."),
+            "rebase": Command(
+                "tidewaiter.cli.base:rebase", "Put another base below an image of the store, without rebuilding it."
             ),
         },
     ),
@@ -82,6 +89,19 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
         "Rules.",
         {"test": Command("tidewaiter.cli.check:policy_test", "Run the tests that lie beside the rules.")},
     ),
+    "cache": (
+        "What can be had again: downloads, unpacked bases, layers that no image needs.",
+        {
+            "status": Command(
+                "tidewaiter.cli.cache:status",
+                "Show what lies in the cache and in the store, and the bound of the cache.",
+            ),
+            "prune": Command(
+                "tidewaiter.cli.cache:prune",
+                "Remove cached things, least recently used first, until the cache is within its bound.",
+            ),
+        },
+    ),
     "key": (
         "Keys that sign.",
         {
@@ -97,43 +117,61 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
 _HELP = ("--help", "-h")
 
 
-def _lists_commands(words: Sequence[str]) -> bool:
-    """Whether the answer will be a list of commands, for which nothing should be imported."""
-    rest = words[1:] if words and words[0] in GROUPS else words
-    return not rest or rest[0] in _HELP
+def _list(call: str, description: str, commands: Mapping[str, str]) -> None:
+    """Print the help page of a level that only leads to commands; nothing is imported for it."""
+    import shutil
+    import textwrap
+
+    width = min(120, shutil.get_terminal_size().columns) - 2
+    indent = max(map(len, commands)) + 4
+    lines = [f"usage: {call} COMMAND", "", description, "", "commands:"]
+    for name, summary in sorted(commands.items()):
+        first = f"  {name}".ljust(indent)
+        lines += textwrap.wrap(
+            summary, width, initial_indent=first, subsequent_indent=" " * indent, break_on_hyphens=False
+        )
+    lines += ["", f"`{call} COMMAND --help` describes a command, `tidewaiter --version` prints the version."]
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
-def build_app(words: Sequence[str] = ()) -> "cyclopts.App":
-    """The whole command tree for the command line `words`; nothing of the house is imported yet."""
-    import cyclopts
+def _summaries(commands: Mapping[str, Command]) -> dict[str, str]:
+    return {name: command.summary for name, command in commands.items()}
 
-    settings: dict[str, object] = {"help_format": "plaintext", "result_action": "return_value"}
-    app = cyclopts.App(
-        name="tidewaiter",
-        version=tidewaiter.__version__,
-        help="Governs AI container images from the commit to the running container.",
-        suppress_keyboard_interrupt=False,
-        exit_on_error=False,
-        print_error=False,
-        **settings,  # type: ignore[arg-type]  # shared by every level
-    )
-    brief = _lists_commands(words)
 
-    def add(parent: cyclopts.App, name: str, command: Command) -> None:
-        # A command's own help page shows its whole docstring; only lists show the summary.
-        if brief:
-            parent.command(command.target, name=name, help=command.summary)
-        else:
-            parent.command(command.target, name=name)
+def _call(command: Command, call: str, words: Sequence[str]) -> object:
+    """Import the command's module, and only that, and run its function with what the words say."""
+    from importlib import import_module
 
-    for name, command in COMMANDS.items():
-        add(app, name, command)
-    for name, (description, commands) in GROUPS.items():
-        group = cyclopts.App(name=name, help=description, **settings)  # type: ignore[arg-type]  # as above
-        for subcommand, command in commands.items():
-            add(group, subcommand, command)
-        app.command(group)
-    return app
+    from tidewaiter.cli.parameters import CommandLine
+
+    module, _, name = command.target.partition(":")
+    function = getattr(import_module(module), name)
+    line = CommandLine(function, call)
+    parsed = line.parse(words)
+    if parsed is None:
+        sys.stdout.write(line.help())
+        return 0
+    arguments, options = parsed
+    return function(*arguments, **options)
+
+
+def _dispatch(words: Sequence[str]) -> object:
+    """What the command that `words` names returns."""
+    call, description, commands = "tidewaiter", SUMMARY, COMMANDS
+    listed = _summaries(COMMANDS) | {name: summary for name, (summary, _) in GROUPS.items()}
+    if words and words[0] in GROUPS:
+        description, commands = GROUPS[words[0]]
+        call, listed, words = f"tidewaiter {words[0]}", _summaries(commands), words[1:]
+    if not words or words[0] in _HELP:
+        _list(call, description, listed)
+        return 0
+    if words[0] in commands:
+        return _call(commands[words[0]], f"{call} {words[0]}", words[1:])
+
+    from tidewaiter.cli.parameters import unknown
+
+    what = "option" if words[0].startswith("-") else "command"
+    raise unknown(what, words[0], [*listed, *_HELP, "--version"], f"{call} --help")
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:
@@ -165,10 +203,6 @@ def _translate(error: Exception) -> TidewaiterError:
         from tidewaiter.core.durable import storage_error
 
         return storage_error(error, str(error.filename or "a file"))
-    if type(error).__module__.partition(".")[0] == "cyclopts":
-        return InputError(
-            str(error).strip(), next_step="Run `tidewaiter --help` to see how it is called.", code="usage"
-        )
     return UndeterminedError(
         f"unexpected {type(error).__name__}: {error}",
         next_step="This is a fault of tidewaiter. Run again with TIDEWAITER_TRACE=1 and report what it prints.",
@@ -189,12 +223,12 @@ def _terminated(_signal: int, _frame: object) -> NoReturn:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words == ["--version"]:
+    if words[:1] == ["--version"]:
         sys.stdout.write(tidewaiter.__version__ + "\n")
         return 0
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        result = build_app(words)(words or ["--help"])
+        result = _dispatch(words)
         _finish()
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; what was finished is kept, run the same command to go on\n")

@@ -1,16 +1,18 @@
 """`lock` and `build`: from a folder with a commit to an image in the store."""
 
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
+from typing import Annotated, Literal
 
 from tidewaiter.assembly import python_lock
-from tidewaiter.assembly.build import Build, lock_base, lock_python
+from tidewaiter.assembly.build import Build
+from tidewaiter.assembly.options import Options
 from tidewaiter.cli import console
 from tidewaiter.cli.console import Format, emit, emit_json, size
+from tidewaiter.cli.parameters import Parameter
 from tidewaiter.cli.workshop import workshop
 from tidewaiter.core import project as projects
+from tidewaiter.oci.compression import Compression
+from tidewaiter.oci.manifest import Platform
 from tidewaiter.pipelines import building
 
 
@@ -49,10 +51,22 @@ def summary(made: Build) -> list[str]:
     ]
 
 
+PlatformName = Literal["linux/amd64", "linux/arm64"]
+
+
+def _options(compression: Compression, platform: PlatformName, *, bytecode: bool | None) -> Options:
+    system, _, architecture = platform.partition("/")
+    return Options(compression=compression, platform=Platform(os=system, architecture=architecture), bytecode=bytecode)
+
+
 def build(
     project: Path,
     /,
     *,
+    compression: Compression = "gzip",
+    platform: PlatformName = "linux/amd64",
+    bytecode: bool | None = None,
+    provenance: Path | None = None,
     output: Annotated[Format, Parameter(name="--format")] = "text",
 ) -> int:
     """Build the image of a project into the local store.
@@ -62,12 +76,18 @@ def build(
 
     Args:
         project: folder that holds tidewaiter.toml.
+        compression: of the layers of wheels, models and app; some old clients cannot read zstd.
+        platform: what the image runs on; another one than this machine's needs --no-bytecode.
+        bytecode: with or without compiled Python files, recorded in pylock.toml; as the lock says when not given.
+        provenance: file to write what the image was made of: SLSA v1 in an in-toto statement, not signed.
         output: text or json.
     """
     opened = projects.load(project)
     with workshop() as shop:
-        made = building.build(shop, opened)
+        made = building.build(shop, opened, _options(compression, platform, bytecode=bytecode))
         building.list_in_store(shop, made)
+    if provenance is not None:
+        building.write_provenance(made, provenance)
     if output == "json":
         emit_json(document(made))
         return 0
@@ -90,6 +110,8 @@ def lock(
     project: Path,
     /,
     *,
+    platform: PlatformName = "linux/amd64",
+    bytecode: bool | None = None,
     output: Annotated[Format, Parameter(name="--format")] = "text",
 ) -> int:
     """Resolve the requirements of a project anew and write pylock.toml.
@@ -98,17 +120,17 @@ def lock(
 
     Args:
         project: folder that holds tidewaiter.toml.
+        platform: what the image runs on; each has locks of its own.
+        bytecode: whether images from this lock have compiled Python files; as the lock said when not given.
         output: text or json.
     """
     opened = projects.load(project)
     with workshop() as shop:
-        if not opened.base_lock.exists():
-            lock_base(opened, settings=shop.settings, client=shop.client, progress=shop.progress)
-        locked = lock_python(opened, settings=shop.settings, progress=shop.progress)
+        locked = building.lock(shop, opened, wanted=_options("gzip", platform, bytecode=bytecode))
     packages = [{"name": wheel.name, "version": wheel.version, "file": wheel.filename} for wheel in locked.wheels]
     if output == "json":
-        emit_json({"lock": str(opened.python_lock), "digest": python_lock.digest(locked), "packages": packages})
+        emit_json({"lock": str(locked.path), "digest": python_lock.digest(locked), "packages": packages})
         return 0
-    emit(f"{opened.python_lock}: {len(packages)} packages, {python_lock.digest(locked)}")
+    emit(f"{locked.path}: {len(packages)} packages, {python_lock.digest(locked)}")
     emit("Commit it together with base.lock.")
     return 0

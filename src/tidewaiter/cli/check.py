@@ -3,11 +3,11 @@
 from typing import Annotated
 
 import msgspec
-from cyclopts import Parameter
 
 from tidewaiter.cli import console
 from tidewaiter.cli.console import Format, emit, emit_json
 from tidewaiter.cli.look import coverage_lines
+from tidewaiter.cli.parameters import Parameter
 from tidewaiter.cli.workshop import workshop
 from tidewaiter.core.project import Environment
 from tidewaiter.pipelines import clear, deciding, images, looking

@@ -4,11 +4,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
 from tidewaiter.cli import build as building
 from tidewaiter.cli.console import Format, emit, emit_json
 from tidewaiter.cli.look import coverage_lines, not_checked_lines
+from tidewaiter.cli.parameters import Parameter
 from tidewaiter.cli.trust import password
 from tidewaiter.cli.workshop import workshop
 from tidewaiter.core import project as projects

@@ -4,15 +4,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
-from packaging.utils import canonicalize_name as normalise
-
 from tidewaiter.advisories.finding import Coverage, ScanResult, age_days
 from tidewaiter.cli import console
 from tidewaiter.cli.console import Format, emit, emit_json, size
+from tidewaiter.cli.parameters import Parameter
 from tidewaiter.cli.workshop import workshop
 from tidewaiter.core import durable
-from tidewaiter.inspection.facts import ImageFacts
+from tidewaiter.inspection.facts import FrameworkRecord, ImageFacts
 from tidewaiter.pipelines import images, looking
 
 Severity = Literal["critical", "high", "medium", "low", "unknown"]
@@ -51,6 +49,16 @@ def _show(facts: ImageFacts) -> None:
     found = Counter(program.kind for program in facts.programs)
     named = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in sorted(found.items()))
     emit(f"  {'programs':<9} {named or 'no shell, package manager, compiler, SSH server or Jupyter'}")
+    if facts.framework is not None:
+        emit(f"  {'framework':<9} {_framework(facts.framework)}")
+    for model in facts.models:
+        emit(f"  {'model':<9} {f'{model.name} {model.version}'.strip()} ({model.format}) at {model.path}")
+    risks = Counter(one.kind.replace("_", " ") for one in facts.exposed)
+    if risks:
+        emit(f"  {'exposed':<9} {', '.join(f'{count} {kind}' for kind, count in sorted(risks.items()))}")
+    for one in facts.exposed:
+        if one.kind == "secret":
+            emit(f"  {'secret':<9} {one.rule} in {one.path}, line {one.line}, layer {one.layer[7:19]}")
     for line in facts.unread:
         emit(f"  {'unread':<9} {line}; packages may be missing here")
     emit()
@@ -69,6 +77,15 @@ def _show(facts: ImageFacts) -> None:
             for component in facts.components
         ],
     )
+
+
+def _framework(record: FrameworkRecord) -> str:
+    """Its versions in one line."""
+    named = {"TensorFlow": record.tensorflow, "Python": record.python, "CUDA": record.cuda, "cuDNN": record.cudnn}
+    parts = [f"{name} {version}" for name, version in named.items() if version]
+    if record.built_for_cuda:
+        parts.append(f"built for CUDA {record.built_for_cuda} and cuDNN {record.built_for_cudnn or 'unknown'}")
+    return ", ".join(parts)
 
 
 def sbom(
@@ -174,13 +191,16 @@ def _document(result: ScanResult) -> dict[str, object]:
 
 
 def _show_findings(facts: ImageFacts, result: ScanResult) -> None:
+    from packaging.utils import canonicalize_name as normalise
+
     emit(f"{facts.reference}  {facts.digest}")
     for line in coverage_lines(result):
         emit(f"  {line}")
     for line in not_checked_lines(facts, result):
         emit(f"  {line}")
     if not result.findings:
-        emit(f"  no known vulnerability in the {len(facts.components) - len(result.not_checked)} packages checked")
+        packages = sum(component.kind not in {"model", "os"} for component in facts.components)
+        emit(f"  no known vulnerability in the {packages - len(result.not_checked)} packages checked")
         return
     emit()
     console.table(

@@ -2,10 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
-
 from tidewaiter.cli import console
 from tidewaiter.cli.console import Format, emit, emit_json, size
+from tidewaiter.cli.parameters import Parameter
 from tidewaiter.core import settings
 from tidewaiter.distribution.copy import CopyResult, parse_platform
 from tidewaiter.pipelines import copying
@@ -91,6 +90,7 @@ def push(
                 "digest": shipped.digest,
                 **_counts(shipped.image),
                 "signature": shipped.signature.digest if shipped.signature else None,
+                "shared_layers": shipped.shared_layers,
                 "referrers": list(shipped.image.referrers),
             }
         )
@@ -98,6 +98,8 @@ def push(
     emit(f"pushed {shipped.reference}@{shipped.digest}")
     _show_counts(shipped.image)
     emit(f"  signature  {shipped.signature.digest if shipped.signature else 'none'}")
+    if shipped.shared_layers is not None:
+        emit(f"  shared     {shipped.shared_layers} layers that were not shared before")
     return 0
 
 

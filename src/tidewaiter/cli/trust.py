@@ -5,10 +5,9 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
 from tidewaiter.cli import console
 from tidewaiter.cli.console import Format, emit, emit_json
+from tidewaiter.cli.parameters import Parameter
 from tidewaiter.cli.workshop import workshop
 from tidewaiter.core.errors import InputError, NotFoundError
 from tidewaiter.oci import reference as references

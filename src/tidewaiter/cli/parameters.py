@@ -1,0 +1,311 @@
+"""From a function to a command line: its signature says which arguments and options there are, its docstring what for.
+
+A command is a plain function. Positional-only parameters are arguments, `*rest` takes what is left, keyword-only
+parameters are options. `Annotated[T, Parameter(...)]` says what the signature cannot. The docstring's section `Args:`
+describes the parameters, all before it the command. Types: `str`, `int`, `float`, `Path`, `bool`, `Literal`,
+`T | None`, and `tuple[T, ...]` for an option that may be given several times.
+
+argparse recognises the options; arguments, values and messages are worked out here, where no version of Python differs.
+"""
+
+import argparse
+import textwrap
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn, Union, get_args, get_origin, get_type_hints
+
+from tidewaiter.core.errors import InputError
+
+_METAVARS = {str: "TEXT", int: "INT", float: "NUMBER", Path: "PATH"}
+_VARIADIC = 0x04  # CO_VARARGS of a code object: the function takes *rest
+_NO_DEFAULT = object()
+
+
+class Parameter:
+    """What a signature cannot say of a parameter.
+
+    `name` replaces the option's name (or names), `help` the text of the docstring. `negative=""` leaves out the
+    `--no-NAME` of a flag. `allow_leading_hyphen` lets `*rest` take everything after the arguments, options too.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str | Sequence[str] | None = None,
+        help: str = "",  # noqa: A002  # reads as what it is, and lives in this signature only
+        negative: str | None = None,
+        allow_leading_hyphen: bool = False,
+    ) -> None:
+        self.names: tuple[str, ...] = (name,) if isinstance(name, str) else tuple(name or ())
+        self.help = help
+        self.negative = negative
+        self.allow_leading_hyphen = allow_leading_hyphen
+
+
+class _Kind(NamedTuple):
+    """What a value may be: one of `choices`, or whatever `convert` takes; several of them when `repeated`."""
+
+    convert: type
+    choices: tuple[str, ...]
+    repeated: bool
+
+    @property
+    def metavar(self) -> str:
+        return "CHOICE" if self.choices else _METAVARS[self.convert]
+
+
+class _Described(NamedTuple):
+    """One parameter of the function."""
+
+    name: str
+    kind: _Kind
+    default: Any
+    """`_NO_DEFAULT` when it must be given."""
+    options: tuple[str, ...]
+    """How an option is spelled; empty for an argument."""
+    negative: str
+    help: str
+
+    @property
+    def label(self) -> str:
+        return self.options[0] if self.options else self.name.upper()
+
+    @property
+    def required(self) -> bool:
+        return self.default is _NO_DEFAULT
+
+    @property
+    def full_help(self) -> str:
+        parts = [self.help]
+        if self.kind.choices:
+            parts.append(f"[choices: {', '.join(self.kind.choices)}]")
+        if self.required:
+            parts.append("[required]")
+        elif self.default is not False and self.default not in (None, "", ()):
+            parts.append(f"[default: {self.default}]")
+        return " ".join(part for part in parts if part).replace("%", "%%")
+
+
+class _HelpWanted(Exception):  # noqa: N818  # not an error
+    """`--help` was met."""
+
+
+class _HelpAction(argparse.Action):
+    def __call__(self, *_: object) -> NoReturn:
+        raise _HelpWanted
+
+
+class _Formatter(argparse.HelpFormatter):
+    """argparse's, with the paragraphs of a description kept apart and no word broken at its hyphen."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_on_hyphens=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        options: dict[str, Any] = {"initial_indent": indent, "subsequent_indent": indent, "break_on_hyphens": False}
+        return "\n\n".join(textwrap.fill(part, width, **options) for part in text.split("\n\n"))
+
+
+class _OptionParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise _usage(message.removeprefix("argument "), f"See `{self.prog} --help`.")
+
+
+def _usage(message: str, next_step: str) -> InputError:
+    return InputError(message, next_step=next_step, code="usage")
+
+
+def _either(words: Sequence[str]) -> str:
+    return " or ".join((", ".join(words[:-1]), words[-1])) if len(words) > 1 else words[0]
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    from difflib import get_close_matches
+
+    found = get_close_matches(word, known, n=1)
+    return f"Did you mean {found[0]}?" if found else ""
+
+
+def unknown(what: str, word: str, known: Sequence[str], help_call: str) -> InputError:
+    """The error for a word that is none of those known: names the nearest, and where all are listed."""
+    hint = _nearest(word, known)
+    return _usage(f"there is no {what} {word!r}", f"{hint} `{help_call}` lists all.".lstrip())
+
+
+def _kind(hint: Any) -> _Kind:  # noqa: ANN401  # any annotation
+    if get_origin(hint) in {Union, types.UnionType}:
+        (hint,) = (part for part in get_args(hint) if part is not type(None))
+    if get_origin(hint) is tuple:
+        inner, ellipsis = get_args(hint)
+        if ellipsis is ...:
+            return _kind(inner)._replace(repeated=True)
+    if get_origin(hint) is Literal:
+        return _Kind(str, get_args(hint), repeated=False)
+    if hint is not bool and hint not in _METAVARS:
+        raise TypeError(f"no option or argument can be {hint}")
+    return _Kind(hint, (), repeated=False)
+
+
+def _documented(function: Callable[..., object]) -> tuple[str, dict[str, str]]:
+    """The description and the parameters' texts, by name, of a docstring."""
+    text, _, section = (function.__doc__ or "").partition("\n    Args:\n")
+    parameters: dict[str, str] = {}
+    name = ""
+    for line in section.splitlines():
+        depth = len(line) - len(line.lstrip())
+        if depth == 8:
+            name, _, described = line.strip().partition(": ")
+            parameters[name] = described
+        elif depth > 8:
+            parameters[name] += f" {line.strip()}"
+    return "\n".join(line.strip() for line in text.strip().splitlines()), parameters
+
+
+class CommandLine:
+    """The command line of `function`, called `call` (as `tidewaiter build`)."""
+
+    def __init__(self, function: Callable[..., object], call: str) -> None:
+        self._call, self._help_call = call, f"{call} --help"
+        code = function.__code__
+        positional_only, keyword_only = code.co_posonlyargcount, code.co_kwonlyargcount
+        if code.co_argcount != positional_only:
+            raise TypeError(f"{function.__qualname__}: parameters must be positional-only or keyword-only")
+        self._description, self._texts = _documented(function)
+        self._hints = get_type_hints(function, include_extras=True)
+        names, defaults = code.co_varnames, function.__defaults__ or ()
+        self._arguments = [
+            self._described(name, default)
+            for name, default in zip(
+                names[:positional_only],
+                (*([_NO_DEFAULT] * (positional_only - len(defaults))), *defaults),
+                strict=True,
+            )
+        ]
+        self._options = [
+            self._described(name, (function.__kwdefaults__ or {}).get(name, _NO_DEFAULT), option=True)
+            for name in names[positional_only : positional_only + keyword_only]
+        ]
+        self._rest: _Described | None = None
+        self._rest_takes_all = False
+        if code.co_flags & _VARIADIC:
+            name = names[positional_only + keyword_only]
+            self._rest = self._described(name, ())
+            self._rest_takes_all = self._extra(name).allow_leading_hyphen
+
+    def _extra(self, name: str) -> Parameter:
+        hint = self._hints[name]
+        if get_origin(hint) is Annotated:
+            for extra in get_args(hint)[1:]:
+                if isinstance(extra, Parameter):
+                    return extra
+        return Parameter()
+
+    def _described(self, name: str, default: object, *, option: bool = False) -> _Described:
+        hint, extra = self._hints[name], self._extra(name)
+        kind = _kind(get_args(hint)[0] if get_origin(hint) is Annotated else hint)
+        spelled = name.strip("_").replace("_", "-")
+        options = (extra.names or (f"--{spelled}",)) if option else ()
+        negative = ""
+        if kind.convert is bool:
+            negative = f"--no-{options[0].lstrip('-')}" if extra.negative is None else extra.negative
+        return _Described(name, kind, default, options, negative, extra.help or self._texts.get(name, ""))
+
+    def _parser(self, *, page: bool = False) -> _OptionParser:
+        """The parser of the options; for the help `page` it knows of the arguments too."""
+        parser = _OptionParser(prog=self._call, add_help=False, allow_abbrev=False, formatter_class=_Formatter)
+        arguments = (*self._arguments, *((self._rest,) if self._rest else ()))
+        if page and arguments:
+            group = parser.add_argument_group("arguments")
+            for one in arguments:
+                group.add_argument(one.name, metavar=one.label, help=one.full_help)
+        add = parser.add_argument_group("options").add_argument
+        for one in self._options:
+            shared: dict[str, Any] = {"dest": one.name, "default": argparse.SUPPRESS}
+            if one.kind.convert is bool:
+                add(*one.options, action="store_const", const=True, help=one.full_help, **shared)
+                if one.negative:
+                    add(one.negative, action="store_const", const=False, help="the opposite", **shared)
+            else:
+                action = "append" if one.kind.repeated else "store"
+                add(*one.options, action=action, metavar=one.kind.metavar, help=one.full_help, **shared)
+        add("-h", "--help", action=_HelpAction, nargs=0, help="print this and exit")
+        return parser
+
+    def help(self) -> str:
+        """The help page."""
+        parser = self._parser(page=True)
+        required = [f"{one.label} {one.kind.metavar}" for one in self._options if one.required]
+        arguments = [one.label if one.required else f"[{one.label}]" for one in self._arguments]
+        rest = [f"[{self._rest.label}...]"] if self._rest else []
+        parser.usage = " ".join((self._call, *required, "[OPTIONS]", *arguments, *rest)).replace("%", "%%")
+        parser.description = self._description.replace("%", "%%")
+        return parser.format_help()
+
+    def parse(self, words: Sequence[str]) -> tuple[list[Any], dict[str, Any]] | None:
+        """Positional and keyword arguments for the function; None when `--help` is among the words.
+
+        Raises:
+            InputError: the words do not fit, with the code `usage`.
+        """
+        parser = self._parser()
+        cut = words.index("--") if "--" in words else len(words)
+        head, tail = list(words[:cut]), list(words[cut + 1 :])
+        if self._rest_takes_all:
+            # The first argument, and all that follows it whatever it looks like.
+            parser.add_argument("_words", nargs=argparse.PARSER, default=[]).required = False
+        try:
+            found, others = parser.parse_known_args(head)
+        except _HelpWanted:
+            return None
+        given = vars(found)
+        taken = given.pop("_words", [])
+        for word in others:
+            if word.startswith("-") and word != "-":
+                raise unknown("option", word.partition("=")[0], self._spellings(), self._help_call)
+        if len(taken) > len(self._arguments) and cut < len(words):
+            tail.insert(0, "--")  # it belongs to the command that has begun already
+        return self._positional([*taken, *others, *tail]), self._keywords(given)
+
+    def _spellings(self) -> list[str]:
+        spelled = [option for one in self._options for option in (*one.options, one.negative) if option]
+        return [*spelled, "--help"]
+
+    def _positional(self, words: list[str]) -> list[Any]:
+        described = list(self._arguments)
+        for one in described[len(words) :]:
+            if one.required:
+                raise self._missing(one)
+        if self._rest:
+            described += [self._rest] * (len(words) - len(described))
+        elif len(words) > len(described):
+            raise _usage(f"{words[len(described)]!r} is one argument too many", f"See `{self._help_call}`.")
+        return [self._value(one, word) for one, word in zip(described, words, strict=False)]
+
+    def _keywords(self, given: dict[str, Any]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for one in self._options:
+            if one.name in given:
+                raw = given[one.name]
+                if one.kind.repeated:
+                    values[one.name] = tuple(self._value(one, word) for word in raw)
+                else:
+                    values[one.name] = raw if one.kind.convert is bool else self._value(one, raw)
+            elif one.required:
+                raise self._missing(one)
+        return values
+
+    def _missing(self, one: _Described) -> InputError:
+        wanted = _either(one.kind.choices) if one.kind.choices else one.help.rstrip(".")
+        return _usage(f"{one.label} is missing", f"Give {wanted or one.label}; see `{self._help_call}`.")
+
+    def _value(self, one: _Described, text: str) -> Any:  # noqa: ANN401  # whatever the parameter's type is
+        if one.kind.choices:
+            if text not in one.kind.choices:
+                hint = _nearest(text, one.kind.choices)
+                raise _usage(f"{one.label} cannot be {text!r}", f"{hint} Give {_either(one.kind.choices)}.".lstrip())
+            return text
+        try:
+            return one.kind.convert(text)
+        except ValueError as error:
+            raise _usage(f"{one.label} cannot be {text!r}: it is not a number", f"See `{self._help_call}`.") from error
