@@ -17,7 +17,7 @@ from catalog_sample import build, component, digest, facts, home
 from sqlalchemy import create_engine, insert, text
 
 import tidewaiter
-from tidewaiter.catalog import migrate, recording, schema
+from tidewaiter.catalog import glance, migrate, recording, schema
 from tidewaiter.catalog.catalog import Catalog
 from tidewaiter.catalog.database import Database
 from tidewaiter.core import clock, limits
@@ -43,7 +43,7 @@ def test_migrations_make_exactly_the_tables_of_the_program(tmp_path: Path) -> No
     with Catalog.open(home(tmp_path)) as catalog, catalog.database.reading() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, schema.metadata) == []
-        assert migrate.revision(connection) == schema.REVISION
+        assert migrate.revision(connection) == glance.REVISION
     engine = create_engine(f"sqlite:///{tmp_path / 'direct.db'}")
     schema.metadata.create_all(engine)
     engine.dispose()

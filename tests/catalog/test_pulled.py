@@ -8,7 +8,7 @@ from alembic.config import Config
 from catalog_sample import build, digest, home
 from sqlalchemy import text
 
-from tidewaiter.catalog import migrate, schema
+from tidewaiter.catalog import glance, migrate
 from tidewaiter.catalog.catalog import Catalog
 from tidewaiter.catalog.database import Database
 from tidewaiter.catalog.records import BuiltLayer, PullRecord
@@ -71,7 +71,7 @@ def test_a_catalog_of_the_first_release_is_brought_along(tmp_path: Path) -> None
     old.close()
     with Catalog.open(settings) as catalog:
         with catalog.database.reading() as connection:
-            assert migrate.revision(connection) == schema.REVISION
+            assert migrate.revision(connection) == glance.REVISION
             assert connection.execute(text("SELECT count(*) FROM tag_history")).scalar() == 1
         assert [tag.visibility for tag in catalog.image("team/old:v1").summary.tags] == ["built"]
         catalog.record_pull(pulled())

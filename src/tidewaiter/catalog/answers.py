@@ -1,12 +1,16 @@
 """What the catalog answers: values for pages, for JSON and for the pipeline. Times are UTC, sizes bytes."""
 
 import datetime as dt
+from typing import Literal
 
 import msgspec
 
 from tidewaiter.advisories.finding import NotChecked
 from tidewaiter.advisories.severity import Level
 from tidewaiter.catalog.records import LayerKind, Material, VerdictDocument, Visibility
+
+BaseState = Literal["approved", "expired", "retired", "known"]
+"""Of a base: `expired` was approved until a day that is past, `known` was neither approved nor retired."""
 
 
 class TagAnswer(msgspec.Struct, frozen=True):
@@ -194,6 +198,33 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Newest first, at most 20."""
     signatures: tuple[SignatureAnswer, ...]
     attachments: tuple[AttachmentAnswer, ...]
+
+
+class BaseAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A base that is known: built here, or approved or retired by digest."""
+
+    name: str
+    digest: str
+    """Of the manifest of the base alone."""
+    state: BaseState
+    owner: str = ""
+    approved_at: dt.datetime | None = None
+    expires_at: dt.datetime | None = None
+    retired_at: dt.datetime | None = None
+    reason: str = ""
+    """Why it was retired."""
+    images: int = 0
+    """Images of the catalog that rest on it."""
+
+
+class BaseUse(msgspec.Struct, frozen=True, kw_only=True):
+    """An image in a repository whose first layers are those of a base."""
+
+    name: str
+    digest: str
+    tags: tuple[str, ...]
+    base: str
+    """Digest of the base."""
 
 
 class Use(msgspec.Struct, frozen=True, kw_only=True):

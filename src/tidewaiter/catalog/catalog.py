@@ -1,11 +1,14 @@
 """The catalog as the rest of the house sees it: one transaction a step, values in, values out."""
 
+import datetime as dt
+from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from tidewaiter.catalog import clearing, detail, lineage, listing, migrate, recording
-from tidewaiter.catalog.answers import AdvisoryAge, ImageList, ImageRecord, Use
+from tidewaiter.catalog import bases, clearing, detail, keeping, lineage, listing, migrate, recording
+from tidewaiter.catalog.answers import AdvisoryAge, BaseAnswer, BaseUse, ImageList, ImageRecord, Use
 from tidewaiter.catalog.database import Database
+from tidewaiter.catalog.keeping import Kept
 from tidewaiter.catalog.records import AttachmentRecord, BuildRecord, PullRecord, ScanRecord, SignatureRecord
 from tidewaiter.core import clock, limits
 from tidewaiter.core.settings import Settings
@@ -163,6 +166,36 @@ class Catalog:
         """Images that contain a package (a purl, with or without version) or what an advisory or alias touches."""
         with self.database.reading() as connection:
             return lineage.images_with(connection, thing)
+
+    def approve_base(self, name: str, digest: Digest, *, owner: str, expires: dt.datetime | None) -> None:
+        """Approve the base of that name and manifest digest, until `expires` when it is given."""
+        with self.database.writing() as connection:
+            bases.approve(connection, name, digest, owner=owner, expires=expires, at=clock.now())
+
+    def retire_base(self, name: str, digest: Digest | None, *, reason: str) -> tuple[str, ...]:
+        """Retire a base, or with None all of that name; their digests. Raises `NotFoundError` when none is known."""
+        with self.database.writing() as connection:
+            return bases.retire(connection, name, digest, reason=reason, at=clock.now())
+
+    def bases(self) -> tuple[BaseAnswer, ...]:
+        """Every base that was built on, approved or retired, by name."""
+        with self.database.reading() as connection:
+            return bases.bases(connection, clock.now())
+
+    def images_on(self, wanted: Collection[str]) -> tuple[BaseUse, ...]:
+        """Images whose first layers are those of one of the bases with these digests."""
+        with self.database.reading() as connection:
+            return bases.images_on(connection, wanted)
+
+    def base_under(self, diff_ids: Sequence[Digest]) -> tuple[str, Digest, int] | None:
+        """The known base with the most layers that are the first of `diff_ids`: name, digest, number of layers."""
+        with self.database.reading() as connection:
+            return bases.under(connection, diff_ids)
+
+    def kept_digests(self) -> Kept:
+        """What must stay in the store: tagged and signed images, their signatures and documents, approved bases."""
+        with self.database.reading() as connection:
+            return keeping.kept(connection)
 
     def advisory_age(self) -> AdvisoryAge | None:
         """Which advisories the newest scan used; None before the first scan."""

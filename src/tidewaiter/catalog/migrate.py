@@ -5,7 +5,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 from tidewaiter.catalog.database import Database
-from tidewaiter.catalog.schema import REVISION
+from tidewaiter.catalog.glance import REVISION, is_current
 from tidewaiter.core import durable
 from tidewaiter.core.errors import StorageError
 
@@ -35,6 +35,8 @@ def upgrade(database: Database) -> None:
     Raises:
         StorageError: the database is newer than this program, is something else, or cannot be written.
     """
+    if is_current(database.path):
+        return
     if database.path.exists():
         with database.reading() as connection:
             if revision(connection) == REVISION:

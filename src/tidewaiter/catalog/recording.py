@@ -123,6 +123,27 @@ def _build_key(record: BuildRecord) -> Digest:
     return of(msgspec.json.encode(identity))
 
 
+def _base(connection: Connection, record: BuildRecord, at: dt.datetime) -> int | None:
+    """Row number of the base of a build, whose own layers are recorded as those of an image."""
+    made_from = record.base_lock or record.base_digest
+    if not record.base_name or made_from is None:
+        return None
+    of, name = schema.base.c, storable(record.base_name)
+    known = None
+    if record.base_lock is None:
+        image = schema.base_image.c
+        same = select(of.id).join(schema.base_image, image.base_id == of.id)
+        same = same.where(of.name == name, image.digest == record.base_digest)
+        known = connection.scalar(same.order_by(of.id).limit(1))
+    number = known or number_of(connection, schema.base, {"name": name, "lock_digest": made_from})
+    if record.base_digest is not None:
+        put(connection, schema.base_image, ("base_id",), [{"base_id": number, "digest": record.base_digest}])
+        below = record.layers[: record.base_layers]
+        lower = _artifact(connection, record.base_digest, sum(layer.size for layer in below), at, record.media_type)
+        _add_layers(connection, lower, below)
+    return number
+
+
 def build(connection: Connection, record: BuildRecord, at: dt.datetime) -> None:
     """Record a finished build with its lineage: source, inputs, base, layers."""
     key = _build_key(record)
@@ -135,9 +156,7 @@ def build(connection: Connection, record: BuildRecord, at: dt.datetime) -> None:
         unset = (schema.artifact.c.id == artifact) & schema.artifact.c.created.is_(None)
         connection.execute(update(schema.artifact).where(unset).values(created=record.created))
     repository = place(connection, record.repository, artifact, at)
-    base = None
-    if record.base_name and record.base_lock:
-        base = number_of(connection, schema.base, {"name": storable(record.base_name), "lock_digest": record.base_lock})
+    base = _base(connection, record, at)
     row = {
         "key": key,
         "artifact_id": artifact,

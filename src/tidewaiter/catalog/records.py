@@ -64,6 +64,10 @@ class BuildRecord(msgspec.Struct, frozen=True, kw_only=True):
     pipeline_run: str = ""
     base_name: str = ""
     base_lock: Digest | None = None
+    base_digest: Digest | None = None
+    """Manifest of the base alone."""
+    base_layers: int = 0
+    """How many of `layers`, the first ones, are those of the base."""
     python_lock: Digest | None = None
     materials: tuple[Material, ...] = ()
     reused_layers: int = 0

@@ -28,9 +28,6 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0002"
-"""Revision of the migrations that makes exactly these tables."""
-
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -131,6 +128,9 @@ layer_component = Table(
     Column("licenses", JSON, nullable=False),
 )
 
+# A base that images were built on, by what made it: its lock, or itself when it came as an image. `owner`,
+# `approved_at` and `expires_at` are empty: who approved is said by digest in `base_approval`. They stay, since SQLite
+# before 3.35 drops no column of a table that others refer to.
 base = Table(
     "base",
     metadata,
@@ -141,6 +141,31 @@ base = Table(
     Column("approved_at", Moment),
     Column("expires_at", Moment),
     UniqueConstraint("name", "lock_digest"),
+)
+
+# The manifest of a base alone.
+base_image = Table(
+    "base_image",
+    metadata,
+    _of("base", primary_key=True),
+    Column("digest", DigestText, nullable=False),
+    Index(None, "digest"),
+)
+
+# What someone said of a base: approved until, or retired. By manifest digest, whether it was built here or not.
+base_approval = Table(
+    "base_approval",
+    metadata,
+    _row(),
+    Column("name", Text, nullable=False),
+    Column("digest", DigestText, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("approved_at", Moment),
+    Column("expires_at", Moment),
+    Column("retired_at", Moment),
+    Column("reason", Text, nullable=False),
+    UniqueConstraint("name", "digest"),
+    Index(None, "digest"),
 )
 
 artifact = Table(
