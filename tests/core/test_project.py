@@ -88,3 +88,105 @@ def test_size_limit_from_both_sides(tmp_path: Path) -> None:
     assert load(tmp_path, GOOD + padding).file.image.purpose == "training"
     with pytest.raises(ProjectError, match="over"):
         load(tmp_path, GOOD + padding + "#")
+
+
+def _index(tmp_path: Path, **changes: str) -> project.Project:
+    values = {"name": '"co"', "url": '"https://py.example.com/simple"', "packages": '["one", "two"]'} | changes
+    section = "".join(f"{key} = {value}\n" for key, value in values.items())
+    return load(tmp_path, GOOD.replace("[app]", f"[[python.indexes]]\n{section}\n[app]", 1))
+
+
+def test_private_indexes_are_read(tmp_path: Path) -> None:
+    """An index has a name, an address and the packages that come from it."""
+    (index,) = _index(tmp_path).python.indexes
+    assert (index.name, index.url, index.packages) == ("co", "https://py.example.com/simple", ("one", "two"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"url": '"https://user:secret@py.example.com/simple"'}, "has credentials in it"),
+        ({"url": '"ftp://py.example.com/simple"'}, "not the http(s) address"),
+        ({"url": '"https://py.example.com/simple?token=1"'}, "not the http(s) address"),
+        ({"url": '"https://"'}, "not the http(s) address"),
+        ({"name": '"a/b"'}, "used twice or has other characters"),
+        ({"packages": "[]"}, "names no packages"),
+        ({"packages": '["a b"]'}, "not the name of a package"),
+    ],
+)
+def test_malformed_indexes_are_refused(tmp_path: Path, changes: dict[str, str], message: str) -> None:
+    """Names, addresses and packages are checked before anything is sent; a password is not repeated."""
+    with pytest.raises(ProjectError) as caught:
+        _index(tmp_path, **changes)
+    assert "tidewaiter.toml:13: [[python.indexes]]" in caught.value.message
+    assert message in caught.value.message
+    assert "secret" not in str(caught.value)
+
+
+def test_a_package_comes_from_one_index(tmp_path: Path) -> None:
+    """Two indexes that name one package, or have one name, leave open where it comes from."""
+    for other in ('name = "two"\nurl = "https://e.org"\npackages = ["Two"]\n', 'name = "co"\nurl = "https://e.org"\n'):
+        more = other if "packages" in other else other + 'packages = ["three"]\n'
+        with pytest.raises(ProjectError, match=r"is named by co and by two|used twice"):
+            _index(tmp_path, packages=f'["one", "two"]\n[[python.indexes]]\n{more}')
+
+
+def test_each_architecture_has_its_lock(tmp_path: Path) -> None:
+    """amd64 has the plain name, others their own, as PEP 751 allows."""
+    found = load(tmp_path, GOOD)
+    assert found.python_lock_for("amd64") == found.python_lock
+    assert found.python_lock_for("arm64").name == "pylock.arm64.toml"
+
+
+SERVING = """\
+[image]
+name = "vision/serving"
+purpose = "serving"
+environment = "staging"
+
+[base]
+use = "docker://registry.example.com/serving@sha256:0"
+
+[[base.take]]
+image = "docker://registry.example.com/tools@sha256:1"
+paths = ["/usr/bin/tool"]
+
+[app]
+user = "65532:65532"
+
+[[models]]
+name = "mnist"
+path = "model"
+"""
+
+
+def test_a_base_that_exists_needs_neither_python_nor_app(tmp_path: Path) -> None:
+    """A project of an image and a model is whole; the model's version is 1 and its digest open."""
+    found = load(tmp_path, SERVING)
+    assert found.base.is_image
+    assert found.file.python is None
+    assert found.file.app.entrypoint == ()
+    assert [(one.name, one.version, one.digest) for one in found.file.models] == [("mnist", 1, None)]
+    assert not load(tmp_path, GOOD).base.is_image
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "message"),
+    [
+        ('paths = ["/usr/bin/tool"]', "paths = []", 11, "is no absolute path"),
+        ('"/usr/bin/tool"', '"usr/bin/tool"', 11, "is no absolute path"),
+        ('"/usr/bin/tool"', '"/usr/../etc"', 11, "is no absolute path"),
+        ('user = "65532:65532"', 'user = "65532:"', 14, "is no user"),
+        ('user = "65532:65532"', 'user = "Some One"', 14, "is no user"),
+        ('path = "model"', 'path = "../model"', 18, "is not a path inside the project"),
+        ('path = "model"', 'path = "model"\nversion = -1', 17, "is no name and version"),
+        ('path = "model"', 'path = "model"\ndigest = "sha256:00"', 19, "is no SHA-256"),
+        ('name = "mnist"', 'name = "a/b"', 17, "is no name and version"),
+    ],
+)
+def test_wrong_values_of_what_is_served_are_named(tmp_path: Path, old: str, new: str, line: int, message: str) -> None:
+    """Paths, users, versions and digests that cannot be meant are errors with file and line."""
+    with pytest.raises(ProjectError) as caught:
+        load(tmp_path, SERVING.replace(old, new))
+    assert caught.value.message.startswith(f"{tmp_path}/tidewaiter.toml:{line}: ")
+    assert message in caught.value.message

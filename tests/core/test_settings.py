@@ -67,3 +67,13 @@ def test_only_clock_reads_the_time() -> None:
         if path.name != "clock.py" and pattern.search(path.read_text())
     ]
     assert offenders == []
+
+
+def test_own_passwords_are_no_build_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project can name a variable for its Dockerfile, but not the password of a key or of an index."""
+    monkeypatch.setenv("PIP_TOKEN", "value")
+    assert settings.build_secret("PIP_TOKEN") == "value"
+    for variable in ("COSIGN_PASSWORD", "TIDEWAITER_INDEX_X_PASSWORD"):
+        monkeypatch.setenv(variable, "value")
+        with pytest.raises(InputError, match="handed to no build"):
+            settings.build_secret(variable)

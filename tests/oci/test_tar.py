@@ -216,3 +216,38 @@ def test_unpacked_bytes_are_bounded() -> None:
     assert [entry.path for entry, _ in Reader(io.BytesIO(tar), limit=len(tar))] == ["a"]
     with pytest.raises(LimitError, match="unpacks to more"):
         list(Reader(io.BytesIO(tar), limit=len(tar) - 1))
+
+
+def test_a_member_can_be_passed_over_forward() -> None:
+    """Seeking forward skips, never past the member's end; every other way, and a member that is gone, is refused."""
+    tar = Tar().file("a", bytes(range(200)) * 20_000).file("b", b"next")
+    walk = iter(read_layer(io.BytesIO(tar.bytes())))
+    _, file = next(walk)
+    assert file is not None
+    assert file.read(3) == b"\0\1\2"
+    assert file.seek(3_000_000 - 3, io.SEEK_CUR) == 3_000_000
+    assert file.read(2) == b"\0\1"
+    for offset, whence in ((-1, io.SEEK_CUR), (0, io.SEEK_SET), (0, io.SEEK_END)):
+        with pytest.raises(io.UnsupportedOperation):
+            file.seek(offset, whence)
+    assert file.seek(10**9, io.SEEK_CUR) == 4_000_000
+    assert file.read(1) == b""
+    _, after = next(walk)
+    assert after is not None
+    with pytest.raises(ValueError, match="gone on"):
+        file.seek(0, io.SEEK_CUR)
+    assert after.read() == b"next"
+
+
+def test_a_member_that_is_cut_off_is_refused() -> None:
+    """A tar that ends inside a file is damaged for who reads the file, and for who skips it."""
+    tar = Tar().file("a", bytes(5000)).bytes()[:2000]
+    for size in (5000, 1 << 20):
+        _, file = next(iter(read_layer(io.BytesIO(tar))))
+        assert file is not None
+        with pytest.raises(InputError, match="ends inside a file"):
+            file.seek(size, io.SEEK_CUR)
+        _, again = next(iter(read_layer(io.BytesIO(tar))))
+        assert again is not None
+        with pytest.raises(InputError, match="ends inside a file"):
+            again.read(size)

@@ -3,8 +3,6 @@
 import errno
 import fcntl
 import os
-import secrets
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,13 +40,15 @@ def sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
-def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o644, synced: bool = True) -> None:
     """Replace `path` with `data`: readers see the old or the new bytes, never a mixture.
+
+    Without `synced` a power cut may lose them; for what is only a hint, or can be had again.
 
     Raises:
         StorageError: the bytes could not be written; `path` is as it was.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -59,9 +59,11 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             file.write(data)
             file.flush()
             os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
+            if synced:
+                os.fsync(file.fileno())
         temporary.replace(path)
-        sync_directory(path.parent)
+        if synced:
+            sync_directory(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise storage_error(error, str(path)) from error
@@ -79,6 +81,8 @@ def remove_abandoned(folder: Path) -> None:
             if clock.now().timestamp() - left.lstat().st_mtime <= _ABANDONED_SECONDS:
                 continue
             if left.is_dir() and not left.is_symlink():
+                import shutil
+
                 shutil.rmtree(left, ignore_errors=True)
             else:
                 left.unlink()
@@ -93,17 +97,29 @@ def exclusive(path: Path, *, seconds: float = limits.LOCK_SECONDS) -> Iterator[N
     Raises:
         DeadlineError: another process still held it after `seconds`.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise storage_error(error, str(path)) from error
-    try:
-        deadline = time.monotonic() + seconds
-        while True:
+    with _locked(path, fcntl.LOCK_EX, seconds):
+        yield
+
+
+@contextmanager
+def shared(path: Path, *, seconds: float = limits.LOCK_SECONDS) -> Iterator[None]:
+    """Hold the lock of `exclusive` together with others that share it; raises as that does."""
+    with _locked(path, fcntl.LOCK_SH, seconds):
+        yield
+
+
+@contextmanager
+def _locked(path: Path, kind: int, seconds: float) -> Iterator[None]:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise storage_error(error, str(path)) from error
+        try:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
+                fcntl.flock(handle, kind | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 if time.monotonic() >= deadline:
                     raise DeadlineError(
@@ -111,6 +127,31 @@ def exclusive(path: Path, *, seconds: float = limits.LOCK_SECONDS) -> Iterator[N
                         next_step="Wait for it to finish, or stop it, then run the command again.",
                     ) from error
                 time.sleep(0.05)
-        yield
+                continue
+            # Pruning removes lock files that nobody holds; a lock on a removed one keeps nobody out.
+            if not _is_at(handle, path):
+                continue
+            yield
+            return
+        finally:
+            os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def remove_lock(path: Path) -> bool:
+    """Remove a lock file unless somebody holds it; whether it is gone. Raises `OSError`."""
+    handle = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+    except BlockingIOError:
+        return False
     finally:
         os.close(handle)
+    return True

@@ -12,6 +12,8 @@ PROJECT_FILE_BYTES = 256 * KIB
 LOCK_FILE_BYTES = 16 * MIB
 APP_FILES = 100_000
 APP_BYTES = 2 * GIB
+MODEL_FILES = 100_000
+MODEL_BYTES = 64 * GIB
 
 # OCI documents and layers.
 MANIFEST_BYTES = 4 * MIB
@@ -24,8 +26,36 @@ LAYER_BYTES = 64 * GIB
 PATH_BYTES = 4096
 LAYER_HEADER_BYTES = 1 * MIB
 """Longest PAX or GNU extended header of one member."""
+BASE_ENTRIES = 1_000_000
+"""Paths of an image that others' layers are put onto; all of them are in memory."""
+LOADER_FILE_BYTES = 256 * KIB
+"""One file of `ld.so.conf`."""
+LOADER_FILES = 100
+"""Files that `ld.so.conf` includes."""
+ELF_SEGMENTS = 1024
+ELF_DYNAMIC = 65_536
+ELF_VERSIONS = 65_536
+"""Symbol versions that one file needs or defines."""
+TAKEN_FILES = 100_000
+"""Files of an image that one `[[base.take]]` takes."""
 ARCHIVE_MEMBERS = 100_000
 """Files in an image archive, not in the layers inside it."""
+
+# Dockerfile builds.
+DOCKERFILE_BYTES = 1 * MIB
+CONTEXT_FILES = 100_000
+CONTEXT_BYTES = 8 * GIB
+BUILDER_PROBE_SECONDS = 30
+"""How long a builder or container engine may take to say whether it works here."""
+BUILDER_LINES = 40
+"""Last lines of a builder's output that an error shows."""
+BUILDER_LINE_BYTES = 400
+BUILDER_STORAGE_BYTES = 20 * GIB
+"""Past it, the steps that buildah keeps are thrown away before the next build."""
+
+# Unpacked images of `exec`.
+UNPACKED_IMAGES = 8
+"""Root file systems kept; the one that was not used for longest goes first."""
 
 # Debian archive.
 INRELEASE_BYTES = 2 * MIB
@@ -34,6 +64,9 @@ DEB_BYTES = 1 * GIB
 DEB_UNPACKED_BYTES = 4 * GIB
 DEB_CONTROL_BYTES = 4 * MIB
 DEB_MEMBERS = 200_000
+SCRIPT_DEPTH = 50
+SCRIPT_STEPS = 20_000
+"""Blocks inside blocks of a maintainer script; a deeper one counts as unknown."""
 XZ_MEMORY_BYTES = 256 * MIB
 """What unpacking xz may use; `xz -9` needs 65 MiB."""
 
@@ -45,10 +78,14 @@ WHEEL_DIRECTORY_BYTES = 32 * MIB
 """Central directory of the zip file."""
 WHEEL_METADATA_BYTES = 32 * MIB
 """One file that is read whole: RECORD, METADATA, a script with a shebang."""
-PYTHON_LAYERS = 30
-"""Layers of wheels in one image; the rest of the wheels share the last."""
+BUILT_LAYERS = 40
+"""Layers of an image that is built here; when wheels would need more, the smallest share one."""
 PYTHON_PACKAGES = 5_000
 REQUIREMENT_FILES = 100
+INDEX_PAGE_BYTES = 64 * MIB
+"""What an index says of one package; nightly builds of large projects reach 10 MiB."""
+INDEX_FILES = 200_000
+"""Files of one package in an index."""
 BYTECODE_SECONDS = 900
 BYTECODE_FILE_SECONDS = 120
 BYTECODE_SOURCE_BYTES = 16 * MIB
@@ -57,6 +94,18 @@ BYTECODE_FILE_BYTES = 256 * MIB
 BYTECODE_CHILD_BYTES = 2 * GIB
 """RLIMIT_AS of an interpreter that compiles."""
 RESOLVE_SECONDS = 600
+SOURCE_BUILD_SECONDS = 600
+"""Building one wheel from its source."""
+SOURCE_BUILD_BYTES = 2 * GIB
+"""Memory for the files of one such build."""
+SOURCE_PROCESS_BYTES = 4 * GIB
+"""RLIMIT_AS of each of its processes."""
+SOURCE_MEMBERS = 50_000
+SOURCE_UNPACKED_BYTES = 1 * GIB
+SOURCE_WHEEL_BYTES = 512 * MIB
+"""A wheel that is built here."""
+PACKAGE_BYTES = 256 * MIB
+"""What Git tracks in a project whose own wheel is built; it is packed in memory."""
 
 # Metadata that catalogers keep in memory.
 METADATA_BYTES = 4 * MIB
@@ -66,6 +115,16 @@ LAYER_FACTS_BYTES = 128 * MIB
 """Text that the facts of one layer may keep in memory: links, whiteouts, packages, programs."""
 LICENSE_CHARACTERS = 200
 """Longest licence text that is kept when it is no SPDX expression."""
+BINARY_SCAN_BYTES = 256 * MIB
+"""Of one program, in which what Go and Rust wrote into it is looked for."""
+JAR_BYTES = 1 * GIB
+JAR_DIRECTORY_BYTES = 16 * MIB
+JAR_MEMBER_BYTES = 64 * MIB
+"""An archive inside an archive, which is unpacked whole."""
+JAR_NESTED_BYTES = 512 * MIB
+"""All archives inside one."""
+JAR_DEPTH = 3
+SECRET_FILE_BYTES = 1_000_000
 REQUIREMENTS = 2000
 """Dependencies read from one package's metadata."""
 FOLDER_DEPTH = 256
@@ -112,6 +171,13 @@ SMALL_BODY_SECONDS = 300.0
 SLOWEST_BYTES_PER_SECOND = 1 * KIB
 """A stream that stays below it for READ_SECONDS has stalled."""
 CONNECTIONS = 32
+"""Kept open for reuse."""
+ANSWER_HEAD_BYTES = 64 * KIB
+"""Status line and headers of one HTTP answer."""
+CHUNK_LINE_BYTES = 4 * KIB
+"""A line between the chunks of an HTTP body."""
+INTERIM_ANSWERS = 16
+"""Answers of status 1xx before the final one."""
 
 # Registries.
 TAGS = 100_000
@@ -125,7 +191,10 @@ CREDENTIAL_HELPER_SECONDS = 60.0
 UPLOAD_END_SECONDS = 300.0
 """A registry may hash or move a whole blob before it answers the request that ends its upload."""
 UPLOAD_CHUNK_BYTES = 64 * MIB
-"""A larger blob is sent in chunks of this size, so that a lost connection does not cost all of it."""
+"""A larger blob is sent in chunks, so that a lost connection does not cost all of it; the first has this size."""
+UPLOAD_CHUNK_SECONDS = 5.0
+"""After a chunk that took less, the next one is four times as large: each of them costs the registry a sync."""
+UPLOAD_CHUNK_LARGEST_BYTES = 1024 * MIB
 CREDENTIALS_FILE_BYTES = 1 * MIB
 TRANSFERS = 4
 """Blobs of one image sent or fetched at the same time."""
@@ -140,9 +209,15 @@ BLOB_PLACES_BYTES = 16 * MIB
 KEY_FILE_BYTES = 64 * KIB
 SIGNATURE_LAYERS = 100
 PAYLOAD_BYTES = 64 * KIB
+ATTESTATION_BYTES = 32 * MIB
+"""A DSSE envelope with its statement, which may be an SBOM."""
+LAYER_STATEMENT_BYTES = 1 * MIB
+"""What is attested of a shared layer: the wheels in it, the interpreter, the options."""
 
 # Waiting for another process of the same home.
 LOCK_SECONDS = 900.0
+LEASES = 200
+"""Files of ended processes in `leases/` after which the next one gathers what they say."""
 
 # Catalog and pages.
 CATALOG_WAIT_SECONDS = 30.0

@@ -10,6 +10,7 @@ import msgspec
 
 from tidewaiter.core import limits
 from tidewaiter.core.errors import ProjectError
+from tidewaiter.core.files import open_regular
 
 FILE_NAME = "tidewaiter.toml"
 
@@ -18,7 +19,15 @@ Environment = Literal["research", "staging", "production"]
 
 # distribution-spec, repository name grammar
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
+_INDEX = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
+_INDEX_URL = re.compile(r"https?://[^\s/?#@\\]+(?:/[^\s?#\\]*)?")
+# Core metadata, Name
+_PACKAGE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,198}[A-Za-z0-9])?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
+_STAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _PYTHON = re.compile(r"3\.\d{1,2}")
+_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
+_USER = re.compile(r"(?:\d{1,10}|[a-z_][a-z0-9_-]{0,31})(?::(?:\d{1,10}|[a-z_][a-z0-9_-]{0,31}))?")
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,6 +57,11 @@ class BaseSection(_Section, frozen=True):
     use: str
     take: tuple[TakeSection, ...] = ()
 
+    @property
+    def is_image(self) -> bool:
+        """Whether `use` names an image; names of recipes have no colon."""
+        return ":" in self.use
+
 
 class IndexSection(_Section, frozen=True):
     """`[[python.indexes]]`: where the named packages come from, and nothing else; credentials lie elsewhere."""
@@ -63,6 +77,8 @@ class PythonSection(_Section, frozen=True):
     version: str
     requirements: str
     indexes: tuple[IndexSection, ...] = ()
+    build: tuple[str, ...] = ()
+    """Packages that may be built from their source distribution; nothing else is."""
 
 
 class SystemSection(_Section, frozen=True):
@@ -88,6 +104,8 @@ class ModelSection(_Section, frozen=True):
     name: str
     path: str
     version: int = 1
+    digest: str | None = None
+    """Content digest of the model, for one that is not in Git; the build refuses another content."""
 
 
 class BuildSection(_Section, frozen=True):
@@ -97,6 +115,8 @@ class BuildSection(_Section, frozen=True):
     context: str = "."
     target: str | None = None
     arguments: dict[str, str] = {}
+    secrets: dict[str, str] = {}
+    """By the ID of `RUN --mount=type=secret`, the environment variable of the builder that holds the value."""
 
 
 class ProjectFile(_Section, frozen=True):
@@ -124,6 +144,11 @@ class Project(msgspec.Struct, frozen=True):
     @property
     def base(self) -> BaseSection:
         """`[base]`; raises `ProjectError` when the project has none, as with a Dockerfile."""
+        if self.file.build is not None:
+            raise ProjectError(
+                f"{self.path}: [build] stands in the place of [base], so there is nothing to lock or to look up",
+                next_step="Run `tidewaiter build PROJECT`; images of the Dockerfile are pinned by their digests.",
+            )
         if self.file.base is None:
             raise ProjectError(
                 f"{self.path}: [base] is missing", next_step='Add [base] with use = "debian12-python3.11".'
@@ -146,9 +171,23 @@ class Project(msgspec.Struct, frozen=True):
         """`pylock.toml` beside the requirements (PEP 751)."""
         return self.requirements.parent / "pylock.toml"
 
+    def python_lock_for(self, architecture: str) -> Path:
+        """The lock of one architecture: `pylock.toml` for amd64, `pylock.ARCHITECTURE.toml` for another."""
+        name = "pylock.toml" if architecture == "amd64" else f"pylock.{architecture}.toml"
+        return self.requirements.parent / name
+
     @property
     def base_lock(self) -> Path:
         return self.directory / "base.lock"
+
+    def base_lock_for(self, architecture: str) -> Path:
+        """Lock of the base's packages for an architecture; that for amd64 has no word in its name."""
+        return self.base_lock if architecture == "amd64" else self.directory / f"base.{architecture}.lock"
+
+    @property
+    def system_packages(self) -> tuple[str, ...]:
+        """Debian packages that the project adds to its base."""
+        return () if self.file.system is None else self.file.system.packages
 
 
 def _line_of(text: str, table: str, key: str | None) -> int:
@@ -240,6 +279,7 @@ def _check_values(path: Path, text: str, content: ProjectFile) -> None:
     else:
         _inside(path, text, "build", "dockerfile", content.build.dockerfile)
         _inside(path, text, "build", "context", content.build.context)
+        _check_build(path, text, content)
     if content.python is not None:
         if not _PYTHON.fullmatch(content.python.version):
             raise ProjectError(
@@ -247,8 +287,7 @@ def _check_values(path: Path, text: str, content: ProjectFile) -> None:
                 next_step='Write for example version = "3.11".',
             )
         _inside(path, text, "python", "requirements", content.python.requirements)
-    for name in content.app.include:
-        _inside(path, text, "app", "include", name)
+        _check_indexes(path, text, content.python.indexes)
     for model in content.models:
         _inside(path, text, "models", "path", model.path)
         if not _REPOSITORY.fullmatch(model.name) or "/" in model.name or model.version < 0:
@@ -257,12 +296,95 @@ def _check_values(path: Path, text: str, content: ProjectFile) -> None:
                 "version of a model",
                 next_step='Write for example name = "mnist" and version = 1.',
             )
+        if model.digest is not None and not _SHA256.fullmatch(model.digest):
+            raise ProjectError(
+                f"{path}:{_line_of(text, 'models', 'digest')}: [[models]] digest: {model.digest[:100]!r} is no SHA-256",
+                next_step="Leave it out once: `tidewaiter build` says what to write.",
+            )
+    if content.base is not None:
+        _check_takes(path, text, content.base)
+    _check_app(path, text, content)
+
+
+def _check_app(path: Path, text: str, content: ProjectFile) -> None:
+    for name in content.app.include:
+        _inside(path, text, "app", "include", name)
+    if content.app.user is not None and not _USER.fullmatch(content.app.user):
+        raise ProjectError(
+            f"{path}:{_line_of(text, 'app', 'user')}: [app] user: {content.app.user[:100]!r} is no user",
+            next_step='Write UID or UID:GID, for example "65532:65532"; of a name Kubernetes cannot tell what it is.',
+        )
     words = content.app.entrypoint
     if any("\0" in word for word in words) or (words and not words[0]):
         raise ProjectError(
             f"{path}:{_line_of(text, 'app', 'entrypoint')}: [app] entrypoint {'has a NUL' if words[0] else 'is empty'}",
             next_step='Name the program and its arguments, for example ["python", "/app/train.py"].',
         )
+
+
+def _check_takes(path: Path, text: str, base: BaseSection) -> None:
+    for take in base.take:
+        wrong = [one for one in take.paths if not one.startswith("/") or ".." in one.split("/") or "\0" in one]
+        if wrong or not take.paths:
+            raise ProjectError(
+                f"{path}:{_line_of(text, 'base.take', 'paths')}: [[base.take]] paths: "
+                f"{wrong[0][:100] if wrong else 'none'!r} is no absolute path",
+                next_step='Name files and folders of the image, for example ["/usr/bin/tensorflow_model_server"].',
+            )
+
+
+def _check_build(path: Path, text: str, content: ProjectFile) -> None:
+    section = content.build
+    if section is None:
+        return
+    for name in ("base", "python", "system"):
+        if getattr(content, name) is not None:
+            raise ProjectError(
+                f"{path}:{_line_of(text, name, None)}: [{name}] does not go together with [build]",
+                next_step="Let the Dockerfile install what the image needs, or take [build] out.",
+            )
+    if content.app.package:
+        raise ProjectError(
+            f"{path}:{_line_of(text, 'app', 'package')}: [app] package does not go together with [build]",
+            next_step="Let the Dockerfile install the project's wheel, or take [build] out.",
+        )
+    for key, pairs in (("arguments", section.arguments), ("secrets", section.secrets)):
+        for name, value in pairs.items():
+            if not _VARIABLE.fullmatch(name) or "\0" in value or (key == "secrets" and not _VARIABLE.fullmatch(value)):
+                raise ProjectError(
+                    f"{path}:{_line_of(text, 'build', key)}: [build] {key}: {name} = {value!r} is no pair of names",
+                    next_step='Write arguments = { VERSION = "1.2" } and secrets = { ID = "ENVIRONMENT_VARIABLE" }.',
+                )
+    if section.target is not None and not _STAGE.fullmatch(section.target):
+        raise ProjectError(
+            f"{path}:{_line_of(text, 'build', 'target')}: [build] target: {section.target!r} is no name of a stage",
+            next_step="Name a stage as `FROM … AS NAME` does.",
+        )
+
+
+def _check_indexes(path: Path, text: str, indexes: tuple[IndexSection, ...]) -> None:
+    seen, owners = set[str](), dict[str, str]()
+    for index in indexes:
+        problem = ""
+        if not _INDEX.fullmatch(index.name) or index.name.lower() in seen:
+            problem = f"name {index.name!r} is used twice or has other characters than letters, digits and `-`"
+        elif not _INDEX_URL.fullmatch(index.url):
+            problem = f"url of {index.name} is not the http(s) address of a package index, or has credentials in it"
+        elif not index.packages:
+            problem = f"{index.name} names no packages"
+        for name in index.packages:
+            normalised = re.sub(r"[-_.]+", "-", name).lower()
+            if not _PACKAGE.fullmatch(name):
+                problem = problem or f"{name!r} is not the name of a package"
+            elif owners.setdefault(normalised, index.name) != index.name:
+                problem = problem or f"{name} is named by {owners[normalised]} and by {index.name}"
+        if problem:
+            raise ProjectError(
+                f"{path}:{_line_of(text, 'python.indexes', None)}: [[python.indexes]] {problem}",
+                next_step="Give each index a name, its address without user and password, and the packages that come "
+                "from it; credentials go into TIDEWAITER_INDEX_NAME_USERNAME and _PASSWORD.",
+            )
+        seen.add(index.name.lower())  # the variables of their credentials would be the same
 
 
 def _missing(path: Path, table: str, section: type[_Section]) -> ProjectError:
@@ -276,7 +398,7 @@ def _check_assembled(path: Path, text: str, content: ProjectFile) -> None:
     """What an image that is put together here must say; one from a Dockerfile may leave it out."""
     if content.base is None:
         raise _missing(path, "base", BaseSection)
-    own = content.base.use.startswith("docker://")
+    own = content.base.is_image
     if content.python is None and not own and "python" in content.base.use:
         raise _missing(path, "python", PythonSection)
     if content.app == AppSection() and not own:
@@ -296,7 +418,7 @@ def load(directory: Path) -> Project:
     """
     path = directory / FILE_NAME
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(limits.PROJECT_FILE_BYTES + 1)
     except FileNotFoundError as error:
         raise ProjectError(

@@ -5,13 +5,13 @@ A value comes from the variable, else from `settings.toml` in the home, else fro
 """
 
 import os
-import tomllib
+import re
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from tidewaiter.core import limits
+from tidewaiter.core import limits, sizes
 from tidewaiter.core.errors import InputError
 
 
@@ -50,6 +50,19 @@ SETTINGS: tuple[Setting, ...] = (
         "Index that `lock` resolves requirements against.",
     ),
     Setting(
+        "python_mirror",
+        "TIDEWAITER_PYTHON_MIRROR",
+        "",
+        "Index where locked wheels are looked up by name, file name and hash, instead of the address in the lock; "
+        "packages of `[[python.indexes]]` are not asked for there. Empty: the address in the lock.",
+    ),
+    Setting(
+        "python_mirror_fallback",
+        "TIDEWAITER_PYTHON_MIRROR_FALLBACK",
+        "no",
+        "`yes`: a wheel that the mirror does not have is taken from the address in the lock. `no`: it is an error.",
+    ),
+    Setting(
         "osv_mirror",
         "TIDEWAITER_OSV_MIRROR",
         "https://osv-vulnerabilities.storage.googleapis.com",
@@ -79,6 +92,59 @@ SETTINGS: tuple[Setting, ...] = (
         "TIDEWAITER_THREADS",
         "the number of processors",
         "Threads that build and inspect layers.",
+    ),
+    Setting(
+        "builder",
+        "TIDEWAITER_BUILDER",
+        "auto",
+        "What builds Dockerfiles: `buildctl`, `buildah` or `docker` (its buildx); `auto` takes the first of them that "
+        "works here.",
+    ),
+    Setting(
+        "builder_seconds",
+        "TIDEWAITER_BUILDER_SECONDS",
+        "3600",
+        "How long the build of a Dockerfile may take, and how long another one of this home waits for it.",
+    ),
+    Setting(
+        "cache_from",
+        "TIDEWAITER_CACHE_FROM",
+        "",
+        "Repository HOST/REPO of a registry from which Dockerfile builds take finished steps; name one that only "
+        "trusted builds can write to.",
+    ),
+    Setting(
+        "cache_to",
+        "TIDEWAITER_CACHE_TO",
+        "",
+        "Repository HOST/REPO of a registry to which Dockerfile builds send finished steps.",
+    ),
+    Setting(
+        "runner",
+        "TIDEWAITER_RUNNER",
+        "auto",
+        "What `exec` runs images with: `bwrap`, `podman` or `docker`; `auto` takes the first of them that works here.",
+    ),
+    Setting(
+        "cache_bytes",
+        "TIDEWAITER_CACHE_BYTES",
+        "20GB",
+        "Bound that `cache prune` keeps: downloads, unpacked bases and layers that no image needs. A size as 20GB, "
+        "512MiB or a number of bytes.",
+    ),
+    Setting(
+        "shared_layers",
+        "TIDEWAITER_SHARED_LAYERS",
+        "",
+        "Repository, as HOST/REPO, where `push` shares the layers that this home made, and where `build` looks for "
+        "layers before it fetches wheels. Empty: none.",
+    ),
+    Setting(
+        "trusted_builders",
+        "TIDEWAITER_TRUSTED_BUILDERS",
+        "",
+        "Public key files, separated by commas, of builders whose shared layers are used. The keys of this home count "
+        "too.",
     ),
     Setting(
         "origin",
@@ -136,11 +202,25 @@ class Settings(msgspec.Struct, frozen=True):
     debian_mirror: str
     debian_snapshot: str
     python_index: str
+    python_mirror: str
+    python_mirror_fallback: bool
     osv_mirror: str
     plain_http: frozenset[str]
     ca_file: Path | None
     certificates: Path
     threads: int
+    builder: str
+    """`auto`, `buildctl`, `buildah` or `docker`."""
+    builder_seconds: int
+    cache_from: str
+    cache_to: str
+    runner: str
+    """`auto`, `bwrap`, `podman` or `docker`."""
+    cache_bytes: int
+    shared_layers: str
+    """`HOST/REPO`; empty for none."""
+    trusted_builders: tuple[Path, ...]
+    """Public key files beside those of the home."""
     origin: str
     source_date_epoch: int | None
     key_password: bytes | None
@@ -165,6 +245,8 @@ def _read_file(path: Path) -> dict[str, object]:
         ) from error
     if len(data) > limits.PROJECT_FILE_BYTES:
         raise InputError(f"{path} is over {limits.PROJECT_FILE_BYTES} bytes", next_step="Keep only settings in it.")
+    import tomllib
+
     try:
         content = tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -187,6 +269,18 @@ def _whole_number(text: str, name: str, *, least: int) -> int:
     if number < least:
         raise InputError(f"{name} is {text!r}", next_step=f"Give a whole number of at least {least}.")
     return number
+
+
+def _yes_or_no(text: str, name: str) -> bool:
+    if text not in {"yes", "no"}:
+        raise InputError(f"{name} is {text!r}", next_step="Write yes or no.")
+    return text == "yes"
+
+
+def _one_of(text: str, name: str, known: tuple[str, ...]) -> str:
+    if text not in known:
+        raise InputError(f"{name} is {text!r}", next_step=f"Write one of: {', '.join(known)}.")
+    return text
 
 
 def processors() -> int:
@@ -226,6 +320,8 @@ def load(environment: dict[str, str] | None = None) -> Settings:
         debian_mirror=text("debian_mirror").rstrip("/"),
         debian_snapshot=text("debian_snapshot").rstrip("/"),
         python_index=text("python_index"),
+        python_mirror=text("python_mirror"),
+        python_mirror_fallback=_yes_or_no(text("python_mirror_fallback"), "TIDEWAITER_PYTHON_MIRROR_FALLBACK"),
         osv_mirror=text("osv_mirror").rstrip("/"),
         plain_http=frozenset(host.strip() for host in text("plain_http").split(",") if host.strip()),
         ca_file=Path(ca_file).expanduser().absolute() if ca_file else None,
@@ -235,6 +331,16 @@ def load(environment: dict[str, str] | None = None) -> Settings:
         threads=processors()
         if threads == "the number of processors"
         else _whole_number(threads, "TIDEWAITER_THREADS", least=1),
+        builder=_one_of(text("builder"), "TIDEWAITER_BUILDER", ("auto", "buildctl", "buildah", "docker")),
+        builder_seconds=_whole_number(text("builder_seconds"), "TIDEWAITER_BUILDER_SECONDS", least=1),
+        cache_from=text("cache_from"),
+        cache_to=text("cache_to"),
+        runner=_one_of(text("runner"), "TIDEWAITER_RUNNER", ("auto", "bwrap", "podman", "docker")),
+        cache_bytes=sizes.parse(text("cache_bytes"), what="TIDEWAITER_CACHE_BYTES"),
+        shared_layers=text("shared_layers").strip().removeprefix("docker://"),
+        trusted_builders=tuple(
+            Path(name.strip()).expanduser().absolute() for name in text("trusted_builders").split(",") if name.strip()
+        ),
         origin=text("origin"),
         source_date_epoch=None if not epoch else _whole_number(epoch, "SOURCE_DATE_EPOCH", least=0),
         key_password=None if password is None else password.encode(),
@@ -253,10 +359,32 @@ def tool_environment() -> dict[str, str]:
         "XDG_CACHE_HOME",
         "UV_CACHE_DIR",
         "DOCKER_CONFIG",
+        "NETRC",
     )
     proxies = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
     names = {*kept, *proxies, *(name.upper() for name in proxies)}
     return {name: value for name, value in os.environ.items() if name in names}
+
+
+def engine_environment() -> dict[str, str]:
+    """`tool_environment` and what tells builders and container engines where their daemon and their storage are."""
+    names = ("BUILDKIT_HOST", "BUILDAH_ISOLATION", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "USER")
+    docker = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "BUILDX_BUILDER")
+    return tool_environment() | {name: os.environ[name] for name in (*names, *docker) if name in os.environ}
+
+
+def build_secret(variable: str) -> str | None:
+    """What the environment holds under the name that a project gives in `[build] secrets`; None when it is not set.
+
+    Raises:
+        InputError: it is one of tidewaiter's own: whoever writes a Dockerfile must not get the password of a key.
+    """
+    if variable == "COSIGN_PASSWORD" or variable.startswith("TIDEWAITER_"):
+        raise InputError(
+            f"[build] secrets: {variable} is tidewaiter's own and is handed to no build",
+            next_step="Put what the Dockerfile needs into a variable of another name.",
+        )
+    return os.environ.get(variable)
 
 
 def proxy_variables() -> dict[str, str]:
@@ -265,10 +393,33 @@ def proxy_variables() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.lower() in names}
 
 
+def authority_variables() -> tuple[str, str]:
+    """`SSL_CERT_FILE` and `SSL_CERT_DIR`; empty when not set."""
+    return os.environ.get("SSL_CERT_FILE", ""), os.environ.get("SSL_CERT_DIR", "")
+
+
 def docker_folder() -> Path:
     """Where `docker login` keeps its `config.json`: `DOCKER_CONFIG`, else `~/.docker`."""
     folder = os.environ.get("DOCKER_CONFIG", "")
     return Path(folder).expanduser() if folder else Path.home() / ".docker"
+
+
+def index_variables(name: str) -> tuple[str, str]:
+    """Variables that hold user and password for the package index that a project calls `name`."""
+    word = re.sub(r"[^A-Z0-9]", "_", name.upper())
+    return f"TIDEWAITER_INDEX_{word}_USERNAME", f"TIDEWAITER_INDEX_{word}_PASSWORD"
+
+
+def index_credentials(name: str) -> tuple[str, str] | None:
+    """User and password for the package index `name`; None when neither variable is set."""
+    username, password = (os.environ.get(variable, "") for variable in index_variables(name))
+    return (username, password) if username or password else None
+
+
+def netrc_file() -> Path:
+    """Where passwords by host stand: `NETRC`, else `~/.netrc`."""
+    path = os.environ.get("NETRC", "")
+    return Path(path).expanduser() if path else Path.home() / ".netrc"
 
 
 def tracing() -> bool:

@@ -17,6 +17,7 @@ import msgspec
 
 from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, IntegrityError, LimitError, NotFoundError
+from tidewaiter.core.files import open_regular
 from tidewaiter.oci import digest as digests
 from tidewaiter.oci import manifest as documents
 from tidewaiter.oci.digest import Digest
@@ -79,7 +80,7 @@ class _Members:
         places: dict[str, _Place] = {}
         links: dict[str, str] = {}
         try:
-            with tarfile.open(path, "r:", errorlevel=1) as tar:
+            with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:", errorlevel=1) as tar:
                 for count, member in enumerate(tar):
                     tar.members = []  # type: ignore[attr-defined]  # tarfile remembers every member otherwise
                     if count >= limits.ARCHIVE_MEMBERS:

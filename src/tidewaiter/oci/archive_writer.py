@@ -7,22 +7,19 @@ same bytes. The file appears under its name when it is complete.
 
 import hashlib
 import os
-import secrets
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
 
 import msgspec
 
 from tidewaiter.core import durable
-from tidewaiter.core.errors import IntegrityError
 from tidewaiter.oci import digest as digests
 from tidewaiter.oci import manifest as documents
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.layout import LAYOUT_FILE, REF_NAME
 from tidewaiter.oci.manifest import Descriptor, Index, Manifest
+from tidewaiter.oci.unfinished import Unfinished, other_bytes
 
 CONTAINERD_NAME = "io.containerd.image.name"
 _ARCHIVE_END = 2 * tarfile.BLOCKSIZE
@@ -44,7 +41,7 @@ def blob_name(digest: Digest) -> str:
     return f"blobs/{digests.algorithm(digest)}/{digests.hexadecimal(digest)}"
 
 
-class ArchiveWriter:
+class ArchiveWriter(Unfinished):
     """An archive on its way. Use as a context manager; without `commit` nothing remains.
 
     Every method raises `StorageError` when the disk refuses.
@@ -52,13 +49,9 @@ class ArchiveWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
         self._folders: set[str] = set()
         self.blobs: set[Digest] = set()
-        try:
-            self._file: BinaryIO = self._temporary.open("xb")
-        except OSError as error:
-            raise durable.storage_error(error, str(path)) from error
+        super().__init__(path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp"), path)
         self._add("oci-layout", LAYOUT_FILE)
 
     def _member(self, name: str, size: int, *, folder: bool = False) -> None:
@@ -103,10 +96,7 @@ class ArchiveWriter:
         except OSError as error:
             raise durable.storage_error(error, str(self.path)) from error
         if written != size or found.hexdigest() != digests.hexadecimal(digest):
-            raise IntegrityError(
-                f"got {written} bytes of digest {found.name}:{found.hexdigest()} instead of {size} bytes of {digest}",
-                next_step="Run the command again; if it happens again, the source is damaged or tampered with.",
-            )
+            raise other_bytes(f"{found.name}:{found.hexdigest()}", written, digest, size)
         self.blobs.add(digest)
 
     def commit(
@@ -141,17 +131,3 @@ class ArchiveWriter:
             durable.sync_directory(self.path.parent)
         except OSError as error:
             raise durable.storage_error(error, str(self.path)) from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self._file.close()
-        except OSError:
-            # A full disk makes the last buffered write fail again; the file is removed either way.
-            pass
-        finally:
-            self._temporary.unlink(missing_ok=True)

@@ -8,44 +8,52 @@ attributes of every directory, because a directory entry replaces those of the l
 import hashlib
 import io
 import posixpath
-import struct
-import tarfile
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO, BinaryIO, Literal, Protocol, cast
+from typing import IO, BinaryIO, Protocol, cast, runtime_checkable
 
 import msgspec
-from isal import isal_zlib
 
 from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, IntegrityError, LimitError
 from tidewaiter.oci import tar
+from tidewaiter.oci.compression import Compression, Compressor, Gzip, Zstd
 from tidewaiter.oci.digest import Digest
+from tidewaiter.oci.entry import MTIME, Entry, Kind, header
+
+__all__ = [
+    "FORMAT_VERSION",
+    "MTIME",
+    "OPAQUE_WHITEOUT",
+    "WHITEOUT_PREFIX",
+    "Content",
+    "Deflated",
+    "Entry",
+    "HashingSink",
+    "Kind",
+    "LayerInfo",
+    "LayerWriter",
+    "Opener",
+    "Reader",
+    "Sink",
+    "check_path",
+    "directory_entry",
+    "normalise",
+    "read_layer",
+    "with_parents",
+    "write_layer",
+]
 
 FORMAT_VERSION = 1
 """Part of every layer cache key: raise it when the bytes that the same input gives change."""
 
-MTIME = 315_532_800
-"""1980-01-01, the time of every entry that we write: the oldest that zip files can hold."""
-
 _CHUNK = 1 << 20
+_TAKEN_PACKED_BYTES = 64 * limits.KIB
+"""Deflate data of this size or more enters a gzip layer as it is; less is not worth a member of its own."""
+
 WHITEOUT_PREFIX = ".wh."
 OPAQUE_WHITEOUT = ".wh..wh..opq"
-
-Kind = Literal["file", "directory", "symlink", "hardlink"]
-
-
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One path of a layer: relative, no leading or trailing slash, no `.` or `..`."""
-
-    path: str
-    kind: Kind
-    mode: int = 0o644
-    uid: int = 0
-    gid: int = 0
-    mtime: int = MTIME
-    size: int = 0
-    target: str = ""
-    """Target of a symlink as written, or path of a hard link's target inside the layer."""
+_NO_NAMES = frozenset({"", ".", ".."})
+"""Components that lead nowhere or out of a folder."""
 
 
 class LayerInfo(msgspec.Struct, frozen=True):
@@ -58,6 +66,20 @@ class LayerInfo(msgspec.Struct, frozen=True):
 
 
 Opener = Callable[[], IO[bytes]]
+
+
+class Deflated(msgspec.Struct, frozen=True):
+    """A file's content that is at hand as raw deflate (RFC 1951)."""
+
+    size: int
+    """Bytes of the deflate data."""
+    open: Opener
+    """Gives the content itself."""
+    pieces: Callable[[], Iterator[tuple[bytes, bytes]]]
+    """Gives all of the deflate data and all of the content, side by side, in any cut; raises when they disagree."""
+
+
+Content = Opener | Deflated | bytes | None
 
 # Directories that differ from root:root 0755. Every layer takes them from here.
 _DIRECTORY_MODES = {"tmp": 0o1777, "var/tmp": 0o1777, "run/lock": 0o1777, "root": 0o700}
@@ -75,45 +97,22 @@ def check_path(path: str, *, source: str) -> str:
     """`path` when it may stand in a layer that we write; raises `InputError` naming `source` otherwise."""
     parts = path.split("/")
     if (
-        not path
-        or "\0" in path
-        or any(part in {"", ".", ".."} for part in parts)
-        or len(path.encode(errors="surrogateescape")) > limits.PATH_BYTES
+        "\0" in path
+        or not _NO_NAMES.isdisjoint(parts)
+        or (len(path) > limits.PATH_BYTES // 4 and len(path.encode(errors="surrogateescape")) > limits.PATH_BYTES)
     ):
         raise InputError(
             f"{source}: the path {path[:200]!r} would leave its folder or is malformed",
             next_step="Do not use this file: it is broken or hostile. Fetch it again from a trusted place.",
             code="unsafe_path",
         )
-    if any(part.startswith(WHITEOUT_PREFIX) for part in parts):
+    if WHITEOUT_PREFIX in path and any(part.startswith(WHITEOUT_PREFIX) for part in parts):
         raise InputError(
             f"{source}: the path {path[:200]!r} is a whiteout and would delete files of the base",
             next_step="Rename the file; no name in an image may begin with `.wh.`.",
             code="unsafe_path",
         )
     return path
-
-
-def _header(entry: Entry) -> bytes:
-    info = tarfile.TarInfo(entry.path + ("/" if entry.kind == "directory" else ""))
-    info.type = {
-        "file": tarfile.REGTYPE,
-        "directory": tarfile.DIRTYPE,
-        "symlink": tarfile.SYMTYPE,
-        "hardlink": tarfile.LNKTYPE,
-    }[entry.kind]
-    info.mode, info.uid, info.gid, info.mtime = entry.mode, entry.uid, entry.gid, entry.mtime
-    info.size = entry.size if entry.kind == "file" else 0
-    info.linkname = entry.target
-    if entry.kind == "symlink":
-        info.mode = 0o777  # what every file system reports; anything else would differ between tools
-    plain = entry.path.isascii() and entry.target.isascii()
-    if plain:
-        try:
-            return info.tobuf(tarfile.USTAR_FORMAT)
-        except ValueError:
-            pass  # too long or too large for ustar
-    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
 def with_parents(entries: Iterable[Entry]) -> list[Entry]:
@@ -133,18 +132,18 @@ def with_parents(entries: Iterable[Entry]) -> list[Entry]:
                 next_step="Remove one of the packages that ship it.",
             )
         table[entry.path] = entry
+    seen = {""}
     for path in list(table):
-        parent = posixpath.dirname(path)
-        while parent:
-            known = table.get(parent)
-            if known is None:
-                table[parent] = directory_entry(parent)
-            elif known.kind != "directory":
+        parent = path.rpartition("/")[0]
+        while parent not in seen:
+            known = table.setdefault(parent, directory_entry(parent))
+            if known.kind != "directory":
                 raise InputError(
                     f"{path!r} lies below {parent!r}, which is a {known.kind}",
                     next_step="Remove one of the packages that ship these paths.",
                 )
-            parent = posixpath.dirname(parent)
+            seen.add(parent)
+            parent = parent.rpartition("/")[0]
     ordered = sorted(table.values(), key=lambda entry: entry.path.encode(errors="surrogateescape"))
     links = [entry for entry in ordered if entry.kind == "hardlink"]
     return [entry for entry in ordered if entry.kind != "hardlink"] + links
@@ -157,29 +156,36 @@ class Sink(Protocol):
         """Take the next bytes."""
 
 
+@runtime_checkable
+class HashingSink(Sink, Protocol):
+    """A sink that hashes what it takes, so that nobody else has to."""
+
+    @property
+    def digest(self) -> Digest:
+        """SHA-256 of everything taken so far."""
+
+
 class LayerWriter:
-    """Streams entries into `sink` as a gzip layer, hashing the tar and the blob on the way.
+    """Streams entries into `sink` as a compressed layer, hashing the tar and the blob on the way.
 
     The caller writes entries in the order of `with_parents` and closes once.
     """
 
-    _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # no name, no time, unknown system
-
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, compression: Compression = "gzip") -> None:
         self._sink = sink
         self._tar = hashlib.sha256()
-        self._blob = hashlib.sha256()
-        self._crc = 0
+        self._blob = None if isinstance(sink, HashingSink) else hashlib.sha256()
         self._tar_size = 0
         self._blob_size = 0
-        self._deflate = isal_zlib.compressobj(1, isal_zlib.DEFLATED, -15)
+        self._gzip = Gzip() if compression == "gzip" else None
+        self._compressor: Compressor = self._gzip or Zstd()
         self._pending: list[bytes] = []
         self._pending_size = 0
-        self._emit(self._GZIP_HEADER)
 
     def _emit(self, data: bytes) -> None:
         if data:
-            self._blob.update(data)
+            if self._blob is not None:
+                self._blob.update(data)
             self._blob_size += len(data)
             self._sink.write(data)
 
@@ -189,25 +195,25 @@ class LayerWriter:
         if self._pending_size >= _CHUNK:
             self._flush()
 
-    def _flush(self) -> None:
-        # The tar stream is cut into blocks of exactly 1 MiB before deflate sees it, so that the
+    def _flush(self, *, all_of_it: bool = False) -> None:
+        # The tar stream is cut into blocks of exactly 1 MiB before it is compressed, so that the
         # blob does not depend on how entries were read.
         data = b"".join(self._pending)
-        whole = len(data) // _CHUNK * _CHUNK
+        whole = len(data) if all_of_it else len(data) // _CHUNK * _CHUNK
         for start in range(0, whole, _CHUNK):
-            self._deflate_block(data[start : start + _CHUNK])
+            block = data[start : min(start + _CHUNK, whole)]
+            self._count(block)
+            self._emit(self._compressor.block(block))
         rest = data[whole:]
         self._pending, self._pending_size = ([rest] if rest else []), len(rest)
 
-    def _deflate_block(self, block: bytes) -> None:
-        self._tar.update(block)
-        self._tar_size += len(block)
-        self._crc = isal_zlib.crc32(block, self._crc)
-        self._emit(self._deflate.compress(block))
+    def _count(self, data: bytes) -> None:
+        self._tar.update(data)
+        self._tar_size += len(data)
 
     def add(self, entry: Entry, content: IO[bytes] | None = None) -> None:
         """Write one entry; a file's content must have exactly `entry.size` bytes."""
-        self._feed(_header(entry))
+        self._feed(header(entry))
         if entry.kind != "file" or entry.size == 0:
             return
         if content is None:
@@ -222,38 +228,67 @@ class LayerWriter:
                 )
             self._feed(data)
             left -= len(data)
-        if entry.size % 512:
-            self._feed(bytes(512 - entry.size % 512))
+        self._pad(entry)
+
+    def _pad(self, entry: Entry) -> None:
+        if entry.size % tar.BLOCK:
+            self._feed(bytes(tar.BLOCK - entry.size % tar.BLOCK))
+
+    def add_deflated(self, entry: Entry, content: Deflated) -> None:
+        """Write a file whose content is at hand as deflate data; a gzip layer takes much of it as it is."""
+        if self._gzip is None or content.size < _TAKEN_PACKED_BYTES or not entry.size:
+            with content.open() as file:
+                self.add(entry, file)
+            return
+        self._feed(header(entry))
+        self._flush(all_of_it=True)
+        self._emit(self._gzip.begin_packed())
+        left = entry.size
+        for packed, data in content.pieces():
+            self._emit(packed)
+            self._count(data)
+            self._gzip.packed(data)
+            left -= len(data)
+        if left:
+            raise IntegrityError(
+                f"{entry.path} has {entry.size - left} bytes instead of {entry.size}",
+                next_step="Run the command again; the file changed.",
+            )
+        self._emit(self._gzip.end_packed())
+        self._pad(entry)
 
     def close(self) -> LayerInfo:
-        """End the tar and the gzip stream and return what was written."""
-        self._feed(bytes(1024))
-        self._flush()
-        if self._pending:
-            self._deflate_block(self._pending[0])
-            self._pending = []
-        self._emit(self._deflate.flush())
-        self._emit(struct.pack("<LL", self._crc, self._tar_size & 0xFFFFFFFF))
+        """End the tar and the compressed stream and return what was written."""
+        self._feed(bytes(2 * tar.BLOCK))
+        self._flush(all_of_it=True)
+        self._emit(self._compressor.end())
+        if isinstance(self._sink, HashingSink):
+            digest = self._sink.digest
+        else:
+            assert self._blob is not None  # noqa: S101  # made for such a sink
+            digest = Digest("sha256:" + self._blob.hexdigest())
         return LayerInfo(
-            digest=Digest("sha256:" + self._blob.hexdigest()),
+            digest=digest,
             size=self._blob_size,
             diff_id=Digest("sha256:" + self._tar.hexdigest()),
             tar_size=self._tar_size,
         )
 
 
-def write_layer(sink: Sink, items: Iterable[tuple[Entry, Opener | bytes | None]]) -> LayerInfo:
+def write_layer(sink: Sink, items: Iterable[tuple[Entry, Content]], compression: Compression = "gzip") -> LayerInfo:
     """Write a layer of `items` (in any order) to `sink`; parents are added, contents opened one at a time."""
-    contents: dict[str, Opener | bytes | None] = {}
+    contents: dict[str, Content] = {}
     entries = []
     for entry, content in items:
         entries.append(entry)
         if entry.kind == "file":
             contents[entry.path] = content
-    writer = LayerWriter(sink)
+    writer = LayerWriter(sink, compression)
     for entry in with_parents(entries):
         content = contents.get(entry.path) if entry.kind == "file" else None
-        if callable(content):
+        if isinstance(content, Deflated):
+            writer.add_deflated(entry, content)
+        elif callable(content):
             with content() as file:
                 writer.add(entry, file)
         else:

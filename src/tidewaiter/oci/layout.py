@@ -1,26 +1,27 @@
 """An OCI layout folder as a store (image-spec `image-layout.md`).
 
-A blob appears under its digest complete or not at all: it is written beside, hashed, synced, then renamed.
+A blob appears under its digest complete or not at all: it is written beside, hashed, synced, then renamed. A layout
+that is not `synced` leaves it to the operating system when bytes reach the disk, as other tools do.
 `index.json` is replaced atomically under a lock, so two processes never lose each other's tags.
 """
 
 import hashlib
 import os
 import re
-import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 import msgspec
 
-from tidewaiter.core import durable, limits
+from tidewaiter.core import durable, leases, limits
 from tidewaiter.core.errors import InputError, IntegrityError, NotFoundError
+from tidewaiter.core.files import open_regular
 from tidewaiter.oci import digest as digests
 from tidewaiter.oci import manifest as documents
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.manifest import Descriptor, Index
+from tidewaiter.oci.unfinished import Unfinished, other_bytes
 
 REF_NAME = "org.opencontainers.image.ref.name"
 LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
@@ -46,19 +47,18 @@ def _file_digest(file: BinaryIO, algorithm: str) -> "hashlib._Hash":
     return found
 
 
-class BlobWriter:
+class BlobWriter(Unfinished):
     """A blob on its way into a layout. Use as a context manager; without `commit` nothing remains."""
 
     def __init__(self, layout: "Layout") -> None:
         self._layout = layout
-        self._path = layout.ingest / f"{os.getpid()}-{secrets.token_hex(8)}"
         self._hash = hashlib.sha256()
         self.size = 0
         try:
             layout.ingest.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("xb")
         except OSError as error:
             raise durable.storage_error(error, str(layout.path)) from error
+        super().__init__(layout.ingest / f"{os.getpid()}-{os.urandom(8).hex()}", layout.path)
 
     def write(self, data: bytes, /) -> None:
         """Append bytes; raises `StorageError` when the disk refuses."""
@@ -69,6 +69,11 @@ class BlobWriter:
         self._hash.update(data)
         self.size += len(data)
 
+    @property
+    def digest(self) -> Digest:
+        """SHA-256 of what was written so far."""
+        return Digest("sha256:" + self._hash.hexdigest())
+
     def commit(self, expected: Digest | None = None, *, size: int | None = None) -> Digest:
         """Make the blob visible under its digest and return it.
 
@@ -76,50 +81,37 @@ class BlobWriter:
             IntegrityError: it is not the digest or size expected; nothing becomes visible.
             StorageError: the disk refused.
         """
-        actual = Digest("sha256:" + self._hash.hexdigest())
+        actual = self.digest
         if expected is not None and digests.algorithm(expected) != "sha256":
             self._file.flush()
-            with self._path.open("rb") as written:
+            with self._temporary.open("rb") as written:
                 other = _file_digest(written, digests.algorithm(expected))
             actual = Digest(f"{digests.algorithm(expected)}:{other.hexdigest()}")
         if (expected is not None and actual != expected) or (size is not None and size != self.size):
-            raise IntegrityError(
-                f"got {actual} of {self.size} bytes instead of {expected or actual} of {size or self.size} bytes",
-                next_step="Run the command again; if it happens again, the source is damaged or tampered with.",
-            )
+            raise other_bytes(actual, self.size, expected or actual, self.size if size is None else size)
         target = self._layout.blob_path(actual)
         try:
             self._file.flush()
-            os.fsync(self._file.fileno())
+            os.fchmod(self._file.fileno(), 0o644)
+            if self._layout.synced:
+                os.fsync(self._file.fileno())
             self._file.close()
-            self._path.chmod(0o644)
             target.parent.mkdir(parents=True, exist_ok=True)
-            self._path.replace(target)
-            durable.sync_directory(target.parent)
+            self._temporary.replace(target)
+            if self._layout.synced:
+                durable.sync_directory(target.parent)
         except OSError as error:
             raise durable.storage_error(error, str(target)) from error
         return actual
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self._file.close()
-        except OSError:
-            # A full disk makes the last buffered write fail again; the file is removed either way.
-            pass
-        finally:
-            self._path.unlink(missing_ok=True)
 
 
 class Layout:
     """An OCI layout in the folder `path`, made on first write."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, synced: bool = True) -> None:
         self.path = path
+        self.synced = synced
+        """Whether what was written survives a power cut as soon as it is named."""
 
     @property
     def ingest(self) -> Path:
@@ -131,14 +123,16 @@ class Layout:
         with durable.exclusive(self.path / ".lock"):
             if not (self.path / "oci-layout").exists():
                 (self.path / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
-                durable.write_atomically(self.path / "oci-layout", LAYOUT_FILE)
+                durable.write_atomically(self.path / "oci-layout", LAYOUT_FILE, synced=self.synced)
             if not (self.path / "index.json").exists():
                 self._write_index([])
         durable.remove_abandoned(self.ingest)
 
     def blob_path(self, digest: Digest) -> Path:
-        """Where the blob lies, or would lie."""
-        return self.path / "blobs" / digests.algorithm(digest) / digests.hexadecimal(digest)
+        """Where the blob lies, or would lie; in a home it is claimed, since whoever asks is about to use it."""
+        path = self.path.joinpath("blobs", digests.algorithm(digest), digests.hexadecimal(digest))
+        leases.claim(path)
+        return path
 
     def has(self, digest: Digest, size: int | None = None) -> bool:
         """Whether the blob is there, with that size when one is given."""
@@ -151,7 +145,7 @@ class Layout:
     def open(self, digest: Digest) -> BinaryIO:
         """The blob's bytes; raises `NotFoundError`. Not verified: use `read` or a hashing reader."""
         try:
-            return self.blob_path(digest).open("rb")
+            return open_regular(self.blob_path(digest))
         except FileNotFoundError as error:
             raise NotFoundError(
                 f"{self.path} has no blob {digest}",
@@ -204,7 +198,8 @@ class Layout:
     def index(self) -> list[Descriptor]:
         """Descriptors of `index.json`; raises `NotFoundError` when this is no layout."""
         try:
-            data = (self.path / "index.json").read_bytes()
+            with open_regular(self.path / "index.json") as file:
+                data = file.read(limits.MANIFEST_BYTES + 1)
         except FileNotFoundError as error:
             raise NotFoundError(
                 f"{self.path} is not an OCI layout: it has no index.json",
@@ -217,7 +212,7 @@ class Layout:
 
     def _write_index(self, manifests: list[Descriptor]) -> None:
         document = Index(schema_version=2, media_type=documents.INDEX, manifests=manifests)
-        durable.write_atomically(self.path / "index.json", documents.encode(document))
+        durable.write_atomically(self.path / "index.json", documents.encode(document), synced=self.synced)
 
     def resolve(self, name: str | None) -> Descriptor:
         """The descriptor tagged `name` in `index.json`; with None, the only one.

@@ -22,6 +22,7 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+DOCKER_LAYER_PLAIN = "application/vnd.docker.image.rootfs.diff.tar"
 
 MANIFEST_TYPES = frozenset({MANIFEST, DOCKER_MANIFEST})
 INDEX_TYPES = frozenset({INDEX, DOCKER_INDEX})
@@ -91,6 +92,10 @@ class RunConfig(msgspec.Struct, frozen=True, rename="pascal", omit_defaults=True
     working_dir: str = ""
     labels: dict[str, str] | None = None
     stop_signal: str = ""
+    # Docker's own, which its images may carry; they are handed on.
+    healthcheck: dict[str, Any] | None = None
+    shell: list[str] | None = None
+    stop_timeout: int | None = None
 
 
 class RootFS(msgspec.Struct, frozen=True):

@@ -161,6 +161,7 @@ class _Content(io.RawIOBase):
     def __init__(self, stream: Stream, size: int) -> None:
         self._stream = stream
         self._at = stream.position
+        self._size = size
         self._left = size
 
     def readable(self) -> bool:
@@ -172,10 +173,23 @@ class _Content(io.RawIOBase):
         wanted = self._left if size < 0 else min(size, self._left)
         data = self._stream.read(wanted)
         if len(data) < wanted:
-            raise Malformed("it ends inside a file")
+            raise unreadable(Malformed("it ends inside a file"))  # the caller reads here, not `Reader`
         self._left -= wanted
         self._at += wanted
         return data
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Pass over `offset` bytes, without a copy of them; forward from here (`SEEK_CUR`) is the only way."""
+        if whence != io.SEEK_CUR or offset < 0:
+            raise io.UnsupportedOperation("a member is read front to back")
+        if self._stream.position != self._at:
+            raise ValueError("the walk has gone on; this member's content is gone")
+        passed = min(offset, self._left)
+        self._left -= passed
+        self._at += passed
+        if not self._stream.skip_to(self._at):
+            raise unreadable(Malformed("it ends inside a file"))  # the caller reads here, not `Reader`
+        return self._size - self._left
 
     def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]  # typeshed's WriteableBuffer has no length
         data = self.read(len(buffer))

@@ -1,0 +1,100 @@
+"""How the tar of a layer is compressed: gzip by isal at level 1, or zstd at level 3, each the same wherever it runs.
+
+A layer's gzip file may have several members, one after the other (RFC 1952, section 2.2). So a file that is at
+hand as raw deflate, as in a wheel, becomes a member of its own and is not compressed a second time.
+"""
+
+import struct
+from typing import Literal, Protocol
+
+import isal
+import zstandard
+from isal import isal_zlib
+
+Compression = Literal["gzip", "zstd"]
+
+_GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # no name, no time, unknown system
+_ZSTD_LEVEL = 3
+
+
+def identity(compression: Compression) -> str:
+    """Names the compressor so exactly that the same name and the same input give the same bytes."""
+    if compression == "zstd":
+        version = ".".join(str(part) for part in zstandard.ZSTD_VERSION)
+        return f"zstd {version} level {_ZSTD_LEVEL}"
+    return f"isal {isal.__version__} level 1"
+
+
+class Compressor(Protocol):
+    """Turns blocks of a tar stream into bytes of a blob."""
+
+    def block(self, data: bytes) -> bytes:
+        """Take the next bytes of the tar."""
+
+    def end(self) -> bytes:
+        """What is still to be written after the last block."""
+
+
+class Gzip:
+    """Members of a gzip file."""
+
+    def __init__(self) -> None:
+        self._crc = 0
+        self._size = 0
+        self._deflate: isal_zlib.Compress | None = None
+
+    def block(self, data: bytes) -> bytes:
+        """Compress `data` into the open member, or into a new one."""
+        if self._deflate is None:
+            self._deflate = isal_zlib.compressobj(1, isal_zlib.DEFLATED, -15)
+            header = _GZIP_HEADER
+        else:
+            header = b""
+        self._count(data)
+        return header + self._deflate.compress(data)
+
+    def _count(self, data: bytes) -> None:
+        self._crc = isal_zlib.crc32(data, self._crc)
+        self._size += len(data)
+
+    def end(self) -> bytes:
+        """End the open member, if there is one."""
+        if self._deflate is None:
+            return b""
+        rest = self._deflate.flush()
+        self._deflate = None
+        return rest + self._trailer()
+
+    def _trailer(self) -> bytes:
+        trailer = struct.pack("<LL", self._crc, self._size & 0xFFFFFFFF)
+        self._crc = self._size = 0
+        return trailer
+
+    # A member that was compressed by somebody else
+
+    def begin_packed(self) -> bytes:
+        """End the open member and begin one whose deflate data the caller has."""
+        return self.end() + _GZIP_HEADER
+
+    def packed(self, data: bytes) -> None:
+        """Take note of the bytes `data` that the caller's deflate data stands for."""
+        self._count(data)
+
+    def end_packed(self) -> bytes:
+        """End the member."""
+        return self._trailer()
+
+
+class Zstd:
+    """One zstd frame."""
+
+    def __init__(self) -> None:
+        self._frame = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compressobj()
+
+    def block(self, data: bytes) -> bytes:
+        """Compress `data` into the frame."""
+        return self._frame.compress(data)
+
+    def end(self) -> bytes:
+        """End the frame."""
+        return self._frame.flush()
