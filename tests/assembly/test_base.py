@@ -1,6 +1,7 @@
 """Building a base: from the little archive quickly, and from the real Debian, which is then run."""
 
 import hashlib
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -14,18 +15,21 @@ from servers import Serve, Tool
 from tidewaiter.assembly import base, base_lock, recipe
 from tidewaiter.assembly.base import Base
 from tidewaiter.assembly.base_lock import BaseLock
+from tidewaiter.assembly.foundation import NOT_FOR_PRODUCTION
 from tidewaiter.assembly.layer_cache import LayerCache
 from tidewaiter.assembly.recipe import Recipe
 from tidewaiter.core import settings as settings_module
 from tidewaiter.core.errors import (
     InputError,
     IntegrityError,
+    MissingToolError,
     NetworkError,
     NotFoundError,
     StaleLockError,
 )
 from tidewaiter.core.progress import SILENT
 from tidewaiter.core.settings import Settings
+from tidewaiter.oci import image as images
 from tidewaiter.oci.layer import read_layer
 from tidewaiter.oci.layout import Layout
 from tidewaiter.transport.client import Client
@@ -60,10 +64,15 @@ class Workshop:
             }
         )
 
-    def lock(self) -> BaseLock:
+    def lock(self, *system: str) -> BaseLock:
         with Client() as client:
             return base_lock.resolve(
-                self.recipe, client, self.settings("home"), SILENT, key_folder=self.archive.keyring.folder
+                self.recipe,
+                client,
+                self.settings("home"),
+                SILENT,
+                system=system,
+                key_folder=self.archive.keyring.folder,
             )
 
     def build(self, lock: BaseLock, home: str = "home") -> Base:
@@ -74,12 +83,19 @@ class Workshop:
         return self.folder / home / "cache" / "debs" / f"{package.sha256}.deb"
 
 
-def _build(recipe: Recipe, lock: BaseLock, settings: Settings) -> Base:
+def _build(recipe: Recipe, lock: BaseLock, settings: Settings, *, bytecode: bool = True) -> Base:
     store = Layout(settings.home.store)
     store.create()
     layers = LayerCache(store, settings.home.cache / "layers", SILENT)
     with Client(pause=lambda _: None) as client:
-        return base.build(recipe, lock, layers=layers, settings=settings, client=client, progress=SILENT)
+        return base.build(
+            recipe, lock, layers=layers, settings=settings, client=client, progress=SILENT, bytecode=bytecode
+        )
+
+
+def _rootfs(built: Base) -> Path:
+    assert built.interpreter is not None
+    return built.interpreter.rootfs
 
 
 @pytest.fixture
@@ -203,11 +219,11 @@ def test_a_stale_lock_is_refused(workshop: Workshop) -> None:
 def test_a_damaged_unpacked_base_is_unpacked_again(workshop: Workshop) -> None:
     """The unpacked tree from which the interpreter runs is checked, and made anew when a file changed."""
     lock = workshop.lock()
-    root = workshop.build(lock).interpreter.rootfs
+    root = _rootfs(workshop.build(lock))
     assert (root / "lib/x86_64-linux-gnu/libone.so").read_bytes() == b"\x7fELF one"
     (root / "usr/bin/two").write_bytes(b"tampered")
     (root / "usr/bin/three").write_bytes(b"added")
-    again = workshop.build(lock).interpreter.rootfs
+    again = _rootfs(workshop.build(lock))
     assert again == root
     assert (root / "usr/bin/two").read_bytes() == b"two"
     assert not (root / "usr/bin/three").exists()
@@ -234,7 +250,170 @@ def test_only_the_interpreters_packages_name_it() -> None:
     assert all(base.interpreter_identity(shipped, changed(index)) != identity for index in (0, 1, 3))
 
 
+def test_packages_of_the_project_are_a_layer_of_their_own(workshop: Workshop) -> None:
+    """What a project adds changes neither the base's layers, nor its image, nor the interpreter's files."""
+    more = {"three": deb("three", files={"usr/bin/three": b"3"}, fields={"Depends": "libone"})}
+    workshop.archive.publish("stable", {**little_packages(), **more})
+    plain, lock = workshop.build(workshop.lock()), workshop.lock("three", "two")
+    built = workshop.build(lock)
+    assert [part.info for part in built.parts] == [part.info for part in plain.parts]
+    assert [part.contents for part in built.system] == [("three 1.0-1",)]
+    assert built.interpreter == plain.interpreter
+    assert built.lock_digest == plain.lock_digest
+    assert not plain.system
+    store = Layout(workshop.folder / "home" / "store")
+    alone = base.write_image(built, workshop.recipe, lock, store)
+    assert alone.manifest == base.write_image(plain, workshop.recipe, lock.alone, store).manifest
+
+
+def test_packages_that_the_base_has_already_make_no_layer(workshop: Workshop) -> None:
+    """A project may name what the recipe brings anyway."""
+    assert not workshop.build(workshop.lock("two")).system
+
+
+def test_a_base_that_is_not_for_production_says_so(workshop: Workshop) -> None:
+    """The mark of the recipe becomes an annotation of the base; a base without it has none."""
+    store = Layout(workshop.folder / "home" / "store")
+    for production in (True, False):
+        workshop.recipe = little_recipe(
+            **{'name = "little"': f'name = "little"\nproduction = {str(production).lower()}'}
+        )
+        lock = workshop.lock()
+        written = base.write_image(workshop.build(lock), workshop.recipe, lock, store)
+        annotations = images.load(store, written.manifest).annotations
+        assert (NOT_FOR_PRODUCTION in annotations) == (not production)
+
+
+def test_without_bytecode_nothing_is_run(workshop: Workshop) -> None:
+    """A base for another architecture is built all the same, without the standard library's bytecode."""
+    source = {"usr/lib/python3.11/x.py": b"x = 1\n"}
+    workshop.archive.publish("stable", {**little_packages(), "two": deb("two", files=source)})
+    lock = workshop.lock()
+    with pytest.raises(MissingToolError):
+        workshop.build(lock)
+    built = _build(workshop.recipe, lock, workshop.settings("home"), bytecode=False)
+    with Layout(workshop.folder / "home" / "store").open(built.parts[1].info.digest) as blob:
+        assert "usr/lib/python3.11/x.py" in {entry.path for entry, _ in read_layer(blob)}
+
+
 # The real thing
+
+
+@pytest.fixture(scope="module")
+def debian_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home of these tests, so that packages are fetched once."""
+    return tmp_path_factory.mktemp("debian")
+
+
+def _real(name: str, home: Path, *system: str, bytecode: bool = True, architecture: str = "amd64") -> tuple[Base, Path]:
+    """A shipped recipe built in `home` from Debian's archive, its layers unpacked by tar."""
+    settings = msgspec.structs.replace(settings_module.load(), home=settings_module.Home(home))
+    shipped = recipe.load(name)
+    try:
+        with Client() as client:
+            lock = base_lock.resolve(shipped, client, settings, SILENT, system=system, architecture=architecture)
+    except NetworkError as error:
+        pytest.skip(f"the Debian archive cannot be reached: {error}")
+    built = _build(shipped, lock, settings, bytecode=bytecode)
+    root = home / "roots" / f"{name}-{architecture}"
+    root.mkdir(parents=True)
+    store = Layout(settings.home.store)
+    for part in (*built.parts, *built.system):
+        subprocess.run(["tar", "-xf", store.blob_path(part.info.digest), "-C", root, "--no-same-owner"], check=True)
+    return built, root
+
+
+def _in(bwrap: str, root: Path, *command: str, bind: Path | None = None) -> str:
+    line = [bwrap, "--ro-bind", str(root), "/", "--unshare-all", "--uid", "65532", "--gid", "65532", "--clearenv"]
+    line += ["--setenv", "PATH", "/usr/bin", "--setenv", "LANG", "C.UTF-8", "--proc", "/proc", "--tmpfs", "/tmp"]
+    line += ["--ro-bind", str(bind), "/opt"] if bind else []
+    done = subprocess.run([*line, *command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.strip()
+
+
+@pytest.mark.slow
+@pytest.mark.interop
+def test_python_313_of_debian_13_runs(debian_home: Path, tool: Tool) -> None:
+    """The base of Debian 13 is built from packages that its own keys signed, and its Python has its modules."""
+    _, root = _real("debian13-python3.13", debian_home)
+    program = _PROGRAM.replace("311", "313").replace("3.11", "3.13")
+    assert _in(tool("bwrap"), root, "/usr/bin/python", "-c", program) == "all is well"
+
+
+@pytest.mark.slow
+@pytest.mark.interop
+def test_a_static_program_runs_on_the_static_base(debian_home: Path, tmp_path: Path, tool: Tool) -> None:
+    """Certificates, time zones, accounts and /tmp are there for a Go program; no program of the base is."""
+    _, root = _real("debian12-static", debian_home)
+    source = tmp_path / "go"
+    source.mkdir()
+    (source / "go.mod").write_text("module static\n\ngo 1.19\n")
+    (source / "main.go").write_text(_GO)
+    go = {
+        "CGO_ENABLED": "0",
+        "GOCACHE": str(tmp_path / "cache"),
+        "GOPATH": str(tmp_path / "path"),
+        "GOFLAGS": "-mod=mod",
+    }
+    build = [tool("go"), "build", "-o", "server", "."]
+    subprocess.run(build, cwd=source, check=True, env={**os.environ, **go}, timeout=300)
+    zone, certificates, account = _in(tool("bwrap"), root, "/opt/server", bind=source).split()
+    assert (zone, account) == ("Asia/Tokyo", "nonroot")
+    assert int(certificates) > 100
+    assert not [
+        path for path in root.rglob("*") if path.is_file() and not path.is_symlink() and os.access(path, os.X_OK)
+    ]
+
+
+_GO = """package main
+
+import (
+	"fmt"
+	"os"
+	"os/user"
+	"strings"
+	"time"
+)
+
+func main() {
+	zone, first := time.LoadLocation("Asia/Tokyo")
+	bundle, second := os.ReadFile("/etc/ssl/certs/ca-certificates.crt")
+	account, third := user.LookupId("65532")
+	fourth := os.WriteFile("/tmp/x", []byte("x"), 0o600)
+	if first != nil || second != nil || third != nil || fourth != nil {
+		panic(fmt.Sprint(first, second, third, fourth))
+	}
+	fmt.Println(zone, strings.Count(string(bundle), "BEGIN CERTIFICATE"), account.Username)
+}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.interop
+def test_common_packages_can_be_added(debian_home: Path, tool: Tool) -> None:
+    """Libraries that models ask for load, and the BLAS of highest priority stands in for the reference one."""
+    names = ("libglib2.0-0", "libgomp1", "libsndfile1", "libblas3", "libopenblas0")
+    built, root = _real("debian12-python3.11-debug", debian_home, *names, bytecode=False)
+    assert len(built.system) == 1
+    program = (
+        "import ctypes, os\n"
+        "for name in 'glib-2.0.so.0 gomp.so.1 sndfile.so.1 blas.so.3'.split(): ctypes.CDLL('lib' + name)\n"
+        "print(os.path.realpath('/usr/lib/x86_64-linux-gnu/libblas.so.3'))"
+    )
+    found = _in(tool("bwrap"), root, "/usr/bin/sh", "-c", f'python -c "{program}"')
+    assert found == "/usr/lib/x86_64-linux-gnu/openblas-pthread/libblas.so.3"
+
+
+@pytest.mark.slow
+@pytest.mark.interop
+def test_a_base_for_arm64_is_built_here(debian_home: Path) -> None:
+    """Nothing of it is run; its files are those of the architecture."""
+    built, root = _real("debian12-python3.11", debian_home, bytecode=False, architecture="arm64")
+    assert built.parts
+    for path in root.rglob("*"):
+        if path.is_file() and not path.is_symlink() and path.read_bytes()[:4] == b"\x7fELF":
+            assert path.read_bytes()[18:20] == (183).to_bytes(2, "little"), path
 
 
 _PROGRAM = """
@@ -254,11 +433,9 @@ print("all is well")
 
 
 @pytest.fixture(scope="module")
-def debian(tmp_path_factory: pytest.TempPathFactory) -> tuple[Base, BaseLock, Path]:
+def debian(debian_home: Path) -> tuple[Base, BaseLock, Path]:
     """The shipped recipe, resolved and built from the real archive, and its layers unpacked by tar."""
-    folder = tmp_path_factory.mktemp("debian")
-    settings = settings_module.load()
-    settings = msgspec.structs.replace(settings, home=settings_module.Home(folder / "home"))
+    settings = msgspec.structs.replace(settings_module.load(), home=settings_module.Home(debian_home))
     shipped = recipe.load("debian12-python3.11")
     try:
         with Client() as client:
@@ -266,7 +443,7 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> tuple[Base, BaseLock, Pa
     except NetworkError as error:
         pytest.skip(f"the Debian archive cannot be reached: {error}")
     built = _build(shipped, lock, settings)
-    root = folder / "root"
+    root = debian_home / "root"
     root.mkdir()
     store = Layout(settings.home.store)
     for part in built.parts:

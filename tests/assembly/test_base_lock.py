@@ -10,9 +10,10 @@ from little_archive import Archive, Keyring, deb, little_packages, little_recipe
 from servers import Serve, Tool
 from tidewaiter.assembly import base_lock
 from tidewaiter.assembly.base_lock import BaseLock
+from tidewaiter.assembly.recipe import SYSTEM, Recipe
 from tidewaiter.core import limits
 from tidewaiter.core import settings as settings_module
-from tidewaiter.core.errors import InputError, LimitError, NotFoundError, StaleLockError
+from tidewaiter.core.errors import InputError, LimitError, NotFoundError, NotVerifiedError, StaleLockError
 from tidewaiter.core.progress import SILENT
 from tidewaiter.transport.client import Client
 
@@ -33,16 +34,33 @@ def lock(keyring: Keyring, serve: Serve, tmp_path: Path) -> BaseLock:
     return _resolve(little, serve, tmp_path)
 
 
-def _resolve(little: Archive, serve: Serve, home: Path) -> BaseLock:
+def _resolve(
+    little: Archive,
+    serve: Serve,
+    home: Path,
+    *,
+    recipe: Recipe | None = None,
+    architecture: str | None = None,
+    system: tuple[str, ...] = (),
+    snapshots: str = "",
+) -> BaseLock:
     settings = settings_module.load(
         {
             "TIDEWAITER_HOME": str(home),
             "TIDEWAITER_DEBIAN_MIRROR": serve(little.answer),
-            "TIDEWAITER_DEBIAN_SNAPSHOT": "",
+            "TIDEWAITER_DEBIAN_SNAPSHOT": snapshots,
         }
     )
     with Client() as client:
-        return base_lock.resolve(little_recipe(), client, settings, SILENT, key_folder=little.keyring.folder)
+        return base_lock.resolve(
+            recipe or little_recipe(),
+            client,
+            settings,
+            SILENT,
+            architecture=architecture,
+            system=system,
+            key_folder=little.keyring.folder,
+        )
 
 
 def test_a_lock_names_every_package_exactly(lock: BaseLock) -> None:
@@ -132,3 +150,122 @@ def test_a_lock_of_another_recipe_is_stale(lock: BaseLock) -> None:
         with pytest.raises(StaleLockError) as caught:
             base_lock.require_fresh(stale, recipe)
         assert "tidewaiter base update PROJECT" in caught.value.next_step
+
+
+# What a project adds, architectures, snapshots
+
+
+def _more(keyring: Keyring) -> Archive:
+    little = Archive(keyring)
+    extra = {
+        "three": deb("three", files={"usr/bin/three": b"3"}, fields={"Depends": "libone, libfour, dpkg"}),
+        "libfour": deb("libfour", files={"usr/lib/libfour.so": b"4"}),
+        "dpkg": deb("dpkg", files={"usr/bin/dpkg": b"d"}),
+    }
+    little.publish("stable", {**little_packages(), **extra})
+    return little
+
+
+def test_packages_of_the_project_are_a_group_of_their_own(keyring: Keyring, serve: Serve, tmp_path: Path) -> None:
+    """They and what only they need are locked beside the recipe's, whose own packages stay as they were."""
+    plain = _resolve(_more(keyring), serve, tmp_path)
+    locked = _resolve(_more(keyring), serve, tmp_path, system=("three", "two"))
+    assert [one.name for one in locked.group(SYSTEM)] == ["libfour", "three"]
+    assert locked.system == ("three", "two")
+    assert locked.alone == plain
+    base_lock.write(tmp_path / "base.lock", locked)
+    assert base_lock.read(tmp_path / "base.lock") == locked
+    base_lock.require_fresh(locked, little_recipe(), ("two", "three"))
+
+
+@pytest.mark.parametrize("asked", [(), ("three",), ("libfour", "two"), ("three", "two", "libone")])
+def test_another_list_of_packages_makes_the_lock_stale(
+    keyring: Keyring, serve: Serve, tmp_path: Path, asked: tuple[str, ...]
+) -> None:
+    """The lock belongs to exactly the packages that the project asked for."""
+    locked = _resolve(_more(keyring), serve, tmp_path, system=("three", "two"))
+    with pytest.raises(StaleLockError, match=r"was made for \[system\] packages = \[three, two\]"):
+        base_lock.require_fresh(locked, little_recipe(), asked)
+
+
+def test_a_library_that_the_recipe_drops_comes_when_the_project_needs_it(
+    keyring: Keyring, serve: Serve, tmp_path: Path
+) -> None:
+    """The recipe's own packages do without it, and say why; tools of package management stay out."""
+    dropping = little_recipe('\n[[drops]]\npackage = "libfour"\nreason = "nobody here needs it"\n')
+    locked = _resolve(_more(keyring), serve, tmp_path, recipe=dropping, system=("three",))
+    assert [one.name for one in locked.group(SYSTEM)] == ["libfour", "three"]
+
+
+def test_an_unknown_package_of_the_project_is_named(keyring: Keyring, serve: Serve, tmp_path: Path) -> None:
+    """The error names the package and says where it stands."""
+    with pytest.raises(InputError, match="the package nowhere is in none") as caught:
+        _resolve(_more(keyring), serve, tmp_path, system=("nowhere",))
+    assert "[system] packages" in caught.value.next_step
+
+
+def test_a_lock_names_its_architecture(keyring: Keyring, serve: Serve, tmp_path: Path) -> None:
+    """Packages of the architecture asked for are locked, and a build for another one is told."""
+    little = Archive(keyring)
+    packages = {name: deb(name, architecture="arm64") for name in ("libone", "two")}
+    little.publish("stable", packages, architecture="arm64")
+    locked = _resolve(little, serve, tmp_path, architecture="arm64")
+    assert {one.architecture for one in locked.packages} == {"arm64"}
+    assert locked.platform == "arm64"
+    base_lock.require_fresh(locked, little_recipe(), architecture="arm64")
+    with pytest.raises(StaleLockError, match="the lock is for arm64, but amd64 is built"):
+        base_lock.require_fresh(locked, little_recipe(), architecture="amd64")
+
+
+def test_a_lock_without_an_architecture_is_for_amd64(lock: BaseLock, tmp_path: Path) -> None:
+    """Locks of older versions are read as they were meant, and keep their bytes and digest."""
+    old = msgspec.structs.replace(lock, architecture="")
+    base_lock.write(tmp_path / "base.lock", old)
+    assert "\narchitecture" not in (tmp_path / "base.lock").read_text().partition("[[packages]]")[0]
+    assert base_lock.read(tmp_path / "base.lock").platform == "amd64"
+    assert old.digest != lock.digest
+
+
+SNAPSHOT = "20260712T000000Z"
+
+
+def _frozen(value: str) -> Recipe:
+    return little_recipe(**{'name = "little"': f'name = "little"\nsnapshot = "{value}"'})
+
+
+def test_a_recipe_with_a_snapshot_is_resolved_there(keyring: Keyring, serve: Serve, tmp_path: Path) -> None:
+    """Release file and index are those of the snapshot, though they are no longer valid now, and the lock says so."""
+    little = Archive(keyring)
+    until = {"Valid-Until": "Sun, 19 Jul 2026 00:00:00 UTC"}
+    little.publish("stable", little_packages(), release=until)
+    little.files = {path.replace("/debian/", f"/debian/{SNAPSHOT}/", 1): data for path, data in little.files.items()}
+    locked = _resolve(little, serve, tmp_path, recipe=_frozen(SNAPSHOT), snapshots=serve(little.answer))
+    assert locked.snapshot == SNAPSHOT
+    assert len(locked.packages) == 2
+    late = Archive(keyring)
+    late.publish("stable", little_packages(), release=until)
+    with pytest.raises(NotVerifiedError, match="was valid until"):
+        _resolve(late, serve, tmp_path)
+
+
+def test_a_frozen_archive_may_be_named_by_its_address(keyring: Keyring, serve: Serve, tmp_path: Path) -> None:
+    """A company's own frozen archive is read like the mirror, whatever its release file's end."""
+    little = Archive(keyring)
+    little.publish("stable", little_packages(), release={"Valid-Until": "Sun, 19 Jul 2026 00:00:00 UTC"})
+    assert len(_resolve(Archive(keyring), serve, tmp_path, recipe=_frozen(serve(little.answer))).packages) == 2
+
+
+def test_a_snapshot_that_is_gone_is_said_to_be(keyring: Keyring, serve: Serve, tmp_path: Path) -> None:
+    """It is neither guessed nor replaced by the mirror; turned off is another error."""
+    little = Archive(keyring)
+    little.publish("stable", little_packages())
+    address = serve(Archive(keyring).answer)
+    with pytest.raises(NotFoundError, match=f"the snapshot {SNAPSHOT} is gone") as caught:
+        _resolve(little, serve, tmp_path, recipe=_frozen(SNAPSHOT), snapshots=address)
+    assert caught.value.code == "snapshot_gone"
+    with pytest.raises(NotFoundError, match=f"the snapshot {address} is gone"):
+        _resolve(little, serve, tmp_path, recipe=_frozen(address))
+    with pytest.raises(InputError, match="TIDEWAITER_DEBIAN_SNAPSHOT is empty"):
+        _resolve(little, serve, tmp_path, recipe=_frozen(SNAPSHOT))
+    with pytest.raises(InputError, match="20261399T000000Z is no time"):
+        _resolve(little, serve, tmp_path, recipe=_frozen("20261399T000000Z"), snapshots=address)

@@ -15,7 +15,7 @@ from little_wheels import VERSION, write_rootfs
 
 from tidewaiter.assembly import bytecode
 from tidewaiter.assembly.bytecode import Compiler, Interpreter, bytecode_path, compile_tree
-from tidewaiter.assembly.bytecode_compiler import compile_source, normalise
+from tidewaiter.assembly.bytecode_compiler import compile_source, stable_dumps
 from tidewaiter.core import limits
 from tidewaiter.core.errors import DeadlineError, InputError, MissingToolError, UndeterminedError
 
@@ -54,13 +54,13 @@ def test_the_path_of_bytecode_follows_pep_3147() -> None:
     assert bytecode_path("/a/b.py", "3.11") == "/a/__pycache__/b.cpython-311.pyc"
 
 
-def test_normalised_marshal_data_loads_to_the_same_code() -> None:
-    """Dropping unused reference flags and renumbering the others changes nothing that is loaded."""
+def test_stable_marshal_data_loads_to_the_same_code() -> None:
+    """What is written is the code that was compiled."""
     code = compile(SOURCE, "/x.py", "exec", dont_inherit=True)
-    assert _same(marshal.loads(normalise(marshal.dumps(code))), code)  # our own bytes
+    assert _same(marshal.loads(stable_dumps(code)), code)  # our own bytes
 
 
-def test_normalised_marshal_data_does_not_depend_on_owners() -> None:
+def test_stable_marshal_data_does_not_depend_on_owners() -> None:
     """Objects that somebody else holds while they are written give the same bytes as objects nobody holds."""
 
     def held(code: CodeType) -> list[object]:
@@ -77,22 +77,33 @@ def test_normalised_marshal_data_does_not_depend_on_owners() -> None:
     crowded = marshal.dumps(second)
     assert kept
     assert lonely != crowded  # otherwise this test would show nothing
-    assert normalise(lonely) == normalise(crowded)
+    assert stable_dumps(first) == stable_dumps(second)
 
 
-def test_normalised_marshal_data_does_not_depend_on_interned_characters() -> None:
-    """A one-character constant gives the same bytes whether an earlier source used it as a name or not."""
-    program = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from bytecode_compiler import compile_source\n"
-        "if sys.argv[2] == 'after': compile_source('\\u00e9 = 1'.encode(), '/other.py')\n"
-        "sys.stdout.buffer.write(compile_source('x = \"\\u00e9\"'.encode(), '/x.py'))"
-    )
-    folder = Path(bytecode.__file__).parent
-    outputs = [
-        subprocess.run([sys.executable, "-c", program, str(folder), when], capture_output=True, check=True).stdout
-        for when in ("first", "after")
-    ]
-    assert outputs[0] == outputs[1]
+_FRESH = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from bytecode_compiler import compile_source\n"
+    "if sys.argv[3]: compile_source(sys.argv[3].encode(), '/other.py'); exec(sys.argv[3])\n"
+    "sys.stdout.buffer.write(compile_source(sys.argv[2].encode(), '/x.py'))"
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "earlier"),
+    [
+        ("x = '\u00e9'", "\u00e9 = 1"),
+        ("x = y in {('some_name', 1), ('other_nam', 1)}", "other_nam = 1"),
+        ("def f(some_name): return 'third_name'", "some_name = 1\ndef third_name(): other_name = 1"),
+    ],
+    ids=["characters", "sets", "names"],
+)
+def test_bytecode_does_not_depend_on_what_was_interned_before(source: str, earlier: str) -> None:
+    """Strings that an earlier source made known to the whole process give the same bytes as new ones."""
+    folder = str(Path(bytecode.__file__).parent)
+    outputs = {
+        subprocess.run([sys.executable, "-c", _FRESH, folder, source, before], capture_output=True, check=True).stdout
+        for before in ("", earlier)
+    }
+    assert len(outputs) == 1
 
 
 _CONSTANTS = st.recursive(
@@ -103,24 +114,12 @@ _CONSTANTS = st.recursive(
 
 
 @given(_CONSTANTS)
-def test_normalising_keeps_every_constant(value: Any) -> None:
-    """Whatever may stand among a code object's constants survives normalising, and normalising twice is as once."""
-    once = normalise(marshal.dumps(value))
-    assert marshal.loads(once) == value
-    assert normalise(once) == once
-
-
-def test_normalising_keeps_shared_objects_shared() -> None:
-    """A reference that is used still leads to the same object."""
-    shared = ("some", "tuple of strings")
-    first, second = marshal.loads(normalise(marshal.dumps((1, "x y", shared, shared))))[2:]
-    assert first is second
-
-
-def test_normalising_refuses_what_it_does_not_know() -> None:
-    """An object type outside code constants is an error, never bytes that may be wrong."""
-    with pytest.raises(ValueError, match="unknown marshal type"):
-        normalise(marshal.dumps({"a": 1}))
+def test_every_constant_survives(value: Any) -> None:
+    """Whatever may stand among a code object's constants is written, and writing the copy gives the same bytes."""
+    code = compile("x", "/x.py", "exec").replace(co_consts=(value,))
+    once = stable_dumps(code)
+    assert marshal.loads(once).co_consts == (value,)  # our own bytes
+    assert stable_dumps(marshal.loads(once)) == once
 
 
 def test_bytecode_runs_and_names_its_final_path(interpreter: Interpreter) -> None:
@@ -316,3 +315,19 @@ def test_symlinks_never_lead_out_of_the_root(tmp_path: Path) -> None:
     assert bytecode._inside(tmp_path, "/lib/up/lib/x") == tmp_path / "usr/lib/x"
     with pytest.raises(InputError, match="symlinks"):
         bytecode._inside(tmp_path, "circle")
+
+
+def test_a_program_for_another_processor_is_named_with_the_way_out(tmp_path: Path) -> None:
+    """An interpreter that this machine cannot start says for which platform it is, and names `--no-bytecode`."""
+    # A 64-bit ELF header for a machine that no kernel runs.
+    stranger = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\xfe\xca\x01" + bytes(43)
+    for name in ("lib/ld-linux-aarch64.so.1", f"usr/bin/python{VERSION}"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(stranger)
+        path.chmod(0o755)
+    foreign = Interpreter(rootfs=tmp_path, version=VERSION, identity="", architecture="arm64")
+    with pytest.raises(MissingToolError, match=r"\(linux/arm64\) does not run on this machine") as caught:
+        compile_tree(foreign, [("/x.py", b"")], threads=1)
+    assert "for arm64" in caught.value.next_step
+    assert "--no-bytecode" in caught.value.next_step

@@ -12,7 +12,7 @@ import pytest
 from little_archive import KEY_NAME, Archive, Keyring, little_packages
 from servers import Serve, Tool
 from tidewaiter.assembly.debian import archive
-from tidewaiter.assembly.debian.archive import Release
+from tidewaiter.assembly.debian.archive import Mirror, Release
 from tidewaiter.assembly.recipe import Suite
 from tidewaiter.core import clock, limits
 from tidewaiter.core.errors import (
@@ -46,11 +46,11 @@ def little(keyring: Keyring) -> Archive:
 
 def _release(little: Archive, serve: Serve) -> Release:
     with Client() as client:
-        return archive.fetch_release(SUITE, client, serve(little.answer), key_folder=little.keyring.folder)
+        return archive.fetch_release(SUITE, client, Mirror(serve(little.answer)), key_folder=little.keyring.folder)
 
 
 def _index(little: Archive, serve: Serve) -> list[bytes]:
-    mirror = serve(little.answer)
+    mirror = Mirror(serve(little.answer))
     with Client() as client:
         release = archive.fetch_release(SUITE, client, mirror, key_folder=little.keyring.folder)
         return list(archive.fetch_index(release, "amd64", client, mirror, SILENT))
@@ -135,7 +135,7 @@ def test_a_keyring_does_not_stand_for_its_fingerprint(little: Archive, serve: Se
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "keys.toml").write_text(f'[{KEY_NAME}]\nfingerprint = "{"0" * 40}"\nowner = "test"\n')
     with Client() as client, pytest.raises(NotVerifiedError):
-        archive.fetch_release(SUITE, client, serve(little.answer), key_folder=tmp_path)
+        archive.fetch_release(SUITE, client, Mirror(serve(little.answer)), key_folder=tmp_path)
 
 
 def test_another_suite_under_this_name_is_refused(little: Archive, serve: Serve) -> None:

@@ -156,3 +156,43 @@ def test_no_file_is_written_through_a_link(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="lies below"):
         tree.materialise(items, tmp_path / "root")
     assert not list(outside.iterdir())
+
+
+def _alternative(name: str, priority: int) -> bytes:
+    call = f"update-alternatives --install /usr/bin/editor editor /usr/bin/{name} {priority}"
+    slave = f" --slave /usr/share/man/man1/editor.1 editor.1 /usr/share/man/man1/{name}.1"
+    return deb(
+        name,
+        files={f"usr/bin/{name}": b"x", f"usr/share/man/man1/{name}.1": b"manual"},
+        scripts={"postinst": f"#!/bin/sh\n{call}{slave}\n".encode()},
+    )
+
+
+def test_the_alternative_of_highest_priority_is_linked(tmp_path: Path) -> None:
+    """As update-alternatives does by itself; what the recipe leaves out, as manuals, gets no link."""
+    found = _items(
+        tmp_path,
+        little_recipe(),
+        ("low", _alternative("low", 10)),
+        ("high", _alternative("high", 50)),
+        ("middle", _alternative("middle", 30)),
+    )
+    assert found["usr/bin/editor"].entry.target == "/etc/alternatives/editor"
+    assert found["etc/alternatives/editor"].entry.target == "/usr/bin/high"
+    assert "etc/alternatives/editor.1" not in found
+    assert "usr/share/man/man1/editor.1" not in found
+
+
+def test_libraries_that_only_a_cache_would_find_are_refused(tmp_path: Path) -> None:
+    """There is no ld.so.cache: a package that counts on one fails loudly; the loader's own folders are fine."""
+    files = {"etc/ld.so.conf.d/one.conf": b"# ours\n/opt/one/lib\n", "usr/lib/x86_64-linux-gnu/libone.so.1": b"one"}
+    _items(tmp_path, little_recipe(), ("fine", deb("fine", files={**files, "usr/lib/one/libtwo.so": b"two"})))
+    with pytest.raises(InputError, match=r"puts libraries into /usr/lib/one \(etc/ld\.so\.conf\.d/one\.conf\)"):
+        _items(
+            tmp_path,
+            little_recipe(),
+            (
+                "bad",
+                deb("bad", files={"etc/ld.so.conf.d/one.conf": b"/usr/lib/one\n", "usr/lib/one/libtwo.so": b"two"}),
+            ),
+        )

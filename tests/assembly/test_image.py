@@ -3,13 +3,19 @@
 import datetime as dt
 from pathlib import Path
 
+import msgspec
+import pytest
+
 from tidewaiter.assembly import image as assembled
 from tidewaiter.assembly.options import AMD64
 from tidewaiter.assembly.part import Part
+from tidewaiter.core import limits
+from tidewaiter.core.errors import InputError, LimitError
 from tidewaiter.oci import image as images
+from tidewaiter.oci import manifest as documents
 from tidewaiter.oci.layer import Entry, write_layer
 from tidewaiter.oci.layout import Layout
-from tidewaiter.oci.manifest import RunConfig
+from tidewaiter.oci.manifest import History, RunConfig
 
 CONFIG = RunConfig(user=assembled.USER, entrypoint=["python", "/app/x.py"], env=["PATH=/usr/bin"], working_dir="/app")
 CREATED = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
@@ -53,3 +59,48 @@ def test_reused_flag_is_not_content(tmp_path: Path) -> None:
         for one in (made, warm)
     }
     assert len(digests) == 1
+
+
+def test_what_the_base_says_of_itself_is_kept(tmp_path: Path) -> None:
+    """The base's history comes first, entries without a layer included; its labels stay but for what we say anew."""
+    store = Layout(tmp_path)
+    store.create()
+    parts = [part(store, "a"), part(store, "b")]
+    history = (History(created_by="ADD a"), History(created_by="ENV x", empty_layer=True))
+    config = RunConfig(labels={"maintainer": "x", "org.opencontainers.image.version": "1"})
+    said = {"org.opencontainers.image.version": "2", "org.opencontainers.image.title": "t"}
+    written = assembled.write(
+        store, parts, config=config, platform=AMD64, created=CREATED, annotations=said, history=history
+    )
+    loaded = images.load(store, written)
+    assert [entry.created_by for entry in loaded.config.history] == ["ADD a", "ENV x", "tidewaiter: b"]
+    assert loaded.config.config.labels == {"maintainer": "x", "org.opencontainers.image.version": "2"}
+
+
+def test_docker_images_have_docker_types(tmp_path: Path) -> None:
+    """Our gzip layers get Docker's media type with the same digest; zstd, which Docker's format lacks, is refused."""
+    store = Layout(tmp_path)
+    store.create()
+    one = part(store, "a")
+    written = assembled.write(
+        store, [one], config=CONFIG, platform=AMD64, created=CREATED, annotations={"a": "1"}, docker=True
+    )
+    loaded = images.load(store, written)
+    assert written.media_type == documents.DOCKER_MANIFEST
+    assert [layer.media_type for layer in loaded.manifest.layers] == [documents.DOCKER_LAYER]
+    assert loaded.manifest.layers[0].digest == one.info.digest
+    assert loaded.config.config.labels == {"a": "1"}
+    packed = msgspec.structs.replace(one, media_type=documents.LAYER_ZSTD)
+    with pytest.raises(InputError, match="no Docker schema 2 image"):
+        assembled.write(store, [packed], config=CONFIG, platform=AMD64, created=CREATED, annotations={}, docker=True)
+
+
+def test_no_more_layers_than_tools_accept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image of one layer over the bound is refused; at the bound it is written."""
+    store = Layout(tmp_path)
+    store.create()
+    parts = [part(store, name) for name in "abc"]
+    monkeypatch.setattr(limits, "IMAGE_LAYERS", 2)
+    assembled.write(store, parts[:2], config=CONFIG, platform=AMD64, created=CREATED, annotations={})
+    with pytest.raises(LimitError, match="3 layers"):
+        assembled.write(store, parts, config=CONFIG, platform=AMD64, created=CREATED, annotations={})

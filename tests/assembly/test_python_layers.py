@@ -9,14 +9,17 @@ import pytest
 from little_wheels import SITE, VERSION, Index, home_settings, locked, write_rootfs, write_wheel
 
 from servers import Serve
-from tidewaiter.assembly import python_layers, wheel_files
+from tidewaiter.assembly import options, python_layers, wheel_files
 from tidewaiter.assembly.bytecode import Interpreter, bytecode_path
 from tidewaiter.assembly.layer_cache import LayerCache
+from tidewaiter.assembly.options import Options
 from tidewaiter.assembly.part import Part
+from tidewaiter.assembly.python_layers import PythonLayers
 from tidewaiter.assembly.python_lock import LockedWheel, Origin, PythonLock
 from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, IntegrityError, MissingToolError, NetworkError
-from tidewaiter.core.progress import SILENT
+from tidewaiter.core.progress import SILENT, Progress, Silent
+from tidewaiter.oci import manifest as documents
 from tidewaiter.oci.layer import Reader
 from tidewaiter.oci.layout import Layout
 from tidewaiter.transport.client import Client
@@ -39,7 +42,29 @@ def wheels(tmp_path: Path) -> Path:
     return folder
 
 
-def _build(home: Path, found: Sequence[LockedWheel], interpreter: Interpreter, *, threads: int = 2) -> tuple[Part, ...]:
+def _build(
+    home: Path,
+    found: Sequence[LockedWheel],
+    interpreter: Interpreter,
+    *,
+    threads: int = 2,
+    wanted: Options = options.DEFAULT,
+    most: int = limits.BUILT_LAYERS,
+    progress: Progress = SILENT,
+) -> tuple[Part, ...]:
+    return _made(home, found, interpreter, threads=threads, wanted=wanted, most=most, progress=progress).parts
+
+
+def _made(
+    home: Path,
+    found: Sequence[LockedWheel],
+    interpreter: Interpreter,
+    *,
+    threads: int = 2,
+    wanted: Options = options.DEFAULT,
+    most: int = limits.BUILT_LAYERS,
+    progress: Progress = SILENT,
+) -> PythonLayers:
     settings = home_settings(home)
     store = Layout(settings.home.store)
     store.create()
@@ -48,12 +73,14 @@ def _build(home: Path, found: Sequence[LockedWheel], interpreter: Interpreter, *
     with Client(attempts=1) as client:
         return python_layers.build(
             lock,
+            wanted=wanted,
+            most=most,
             interpreter=interpreter,
             layers=LayerCache(store, settings.home.cache / "layers", SILENT),
             threads=threads,
             settings=settings,
             client=client,
-            progress=SILENT,
+            progress=progress,
         )
 
 
@@ -78,16 +105,108 @@ def test_large_wheels_come_first_and_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("large", "small", "layers"), [(30, 0, 30), (29, 1, 30), (30, 1, 30), (31, 0, 30), (60, 5, 30)]
+    ("large", "small", "most", "layers"),
+    [(30, 0, 30, 30), (29, 1, 30, 30), (30, 1, 30, 30), (31, 0, 30, 30), (60, 5, 30, 30), (3, 2, 1, 1), (3, 2, -9, 1)],
 )
-def test_layers_are_bounded(large: int, small: int, layers: int) -> None:
-    """Over `PYTHON_LAYERS` the smallest wheels share the last layer; none is lost."""
+def test_layers_are_bounded(large: int, small: int, most: int, layers: int) -> None:
+    """When there would be more layers than wanted the smallest wheels share the last; none is lost."""
     wheels = [_wheel(f"large{number:02}", 30_000 + number) for number in range(large)]
     wheels += [_wheel(f"small{number:02}", 10) for number in range(small)]
-    groups = python_layers.group(wheels)
-    assert len(groups) == layers == limits.PYTHON_LAYERS
+    groups = python_layers.group(wheels, most)
+    assert len(groups) == layers
     assert {one for group in groups for one in group} == set(wheels)
-    assert groups[0][0].size == 30_000 + large - 1
+    if layers > 1:
+        assert groups[0][0].size == 30_000 + large - 1
+    assert len(python_layers.group(wheels)) == min(large + bool(small), limits.BUILT_LAYERS)
+
+
+class _Notes(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_layers_that_are_merged_are_told(tmp_path: Path, wheels: Path, interpreter: Interpreter) -> None:
+    """Over the bound the smallest large wheels share a layer, the user hears which, and nothing is lost."""
+    found = [
+        locked(write_wheel(wheels, name, files={f"{name}/data": os.urandom(size)}))
+        for name, size in (("a", 40_000), ("b", 30_000), ("c", 50_000))
+    ]
+    notes = _Notes()
+    parts = _build(tmp_path / "home", found, interpreter, most=2, progress=notes)
+    assert [part.contents for part in parts] == [("c 1.0",), ("a 1.0", "b 1.0")]
+    assert notes.notes == ["2 large wheels share a layer, because an image has at most 40: a, b"]
+    _build(tmp_path / "home", found, interpreter, progress=notes)
+    assert len(notes.notes) == 1
+
+
+def test_a_wheel_has_one_layer_in_all_images(tmp_path: Path, wheels: Path, interpreter: Interpreter) -> None:
+    """Whatever else is required, on whatever base with the same interpreter, a large wheel is the same layer."""
+    big = locked(write_wheel(wheels, "big", files={"big/data": os.urandom(30_000), "big/x.py": "x = 1\n"}))
+    other = locked(write_wheel(wheels, "other", files={"other/data": os.urandom(60_000), "other/y.py": ""}))
+    small = [locked(write_wheel(wheels, name)) for name in ("one", "two")]
+    (alone,) = _build(tmp_path / "alone", [big], interpreter)
+    elsewhere = write_rootfs(tmp_path / "another/base")
+    parts = _build(tmp_path / "many", [*small, other, big], elsewhere, threads=1)
+    assert [part.contents for part in parts] == [("other 1.0",), ("big 1.0",), ("one 1.0", "two 1.0")]
+    assert parts[1].info == alone.info
+
+
+def test_zstd_layers_hold_the_same_files(tmp_path: Path, wheels: Path, interpreter: Interpreter) -> None:
+    """The tar is the same; blob, media type and cache key are not, so that both lie side by side in one store."""
+    found = [locked(write_wheel(wheels, "big", files={"big/data": os.urandom(300_000), "big/x.py": "x = 1\n"}))]
+    (gzip,) = _build(tmp_path / "home", found, interpreter)
+    zstd, again = (
+        _build(tmp_path / "home", found, interpreter, wanted=Options(compression="zstd"))[0] for _ in range(2)
+    )
+    assert (zstd.info.diff_id, zstd.info.tar_size) == (gzip.info.diff_id, gzip.info.tar_size)
+    assert zstd.info.digest != gzip.info.digest
+    assert (gzip.media_type, zstd.media_type) == (documents.LAYER_GZIP, documents.LAYER_ZSTD)
+    assert not zstd.reused
+    assert again == msgspec.structs.replace(zstd, reused=True)
+    assert _contents(tmp_path / "home", zstd) == _contents(tmp_path / "home", gzip)
+
+
+def test_without_bytecode_no_interpreter_is_started(tmp_path: Path, wheels: Path, interpreter: Interpreter) -> None:
+    """Such a layer has no `.pyc`, and is the same whatever the interpreter's patch release or processor."""
+    found = [locked(write_wheel(wheels, "one"))]
+    wanted = Options(bytecode=False)
+    gone = msgspec.structs.replace(interpreter, rootfs=tmp_path / "gone", architecture="arm64")
+    (part,) = _build(tmp_path / "home", found, gone, wanted=wanted)
+    assert not [path for path in _contents(tmp_path / "home", part) if "__pycache__" in path]
+    other = msgspec.structs.replace(interpreter, identity="sha256:" + "1" * 64)
+    assert python_layers.layer_key(tuple(found), other, wanted) == python_layers.layer_key(tuple(found), gone, wanted)
+    (compiled,) = _build(tmp_path / "home", found, interpreter)
+    assert compiled.info.digest != part.info.digest
+
+
+def test_an_interpreter_for_another_processor_names_the_way_out(
+    tmp_path: Path, wheels: Path, interpreter: Interpreter
+) -> None:
+    """What cannot be compiled here is not left out silently; the error says what to ask for."""
+    foreign = msgspec.structs.replace(interpreter, architecture="riscv64")
+    with pytest.raises(MissingToolError, match=r"linux/riscv64\) does not run on this machine") as caught:
+        _build(tmp_path / "home", [locked(write_wheel(wheels, "one"))], foreign)
+    assert "--no-bytecode" in caught.value.next_step
+
+
+def test_folders_of_nvidia_libraries_are_searched(tmp_path: Path, wheels: Path, interpreter: Interpreter) -> None:
+    """Every folder of theirs with a library, sorted; nothing for images without such wheels."""
+    gpu = [
+        locked(write_wheel(wheels, name, files={"nvidia/__init__.py": "", **dict.fromkeys(paths, "x")}))
+        for name, paths in (
+            ("nvidia_nvtx", ("nvidia/nvtx/lib/libnvToolsExt.so.1", "nvidia/nvtx/include/x.h")),
+            ("nvidia_cudnn", ("nvidia/cudnn/lib/libcudnn.so.8", "nvidia/cudnn/lib/libcudnn.so")),
+            ("nvidia_nvcc", ("nvidia/nvcc/bin/ptxas", "nvidia/nvcc/lib/__init__.py", "nvidia/nvcc/x/y.so")),
+        )
+    ]
+    cpu = [locked(write_wheel(wheels, "one", files={"one/lib/libone.so": "x"}))]
+    made = _made(tmp_path / "home", [*cpu, *gpu], interpreter)
+    assert made.library_path == (f"/{SITE}/nvidia/cudnn/lib", f"/{SITE}/nvidia/nvtx/lib")
+    assert _made(tmp_path / "home", [*cpu, *gpu], interpreter).library_path == made.library_path
+    assert _made(tmp_path / "home", cpu, interpreter).library_path == ()
 
 
 def test_wheels_become_layers_with_bytecode(

@@ -1,44 +1,17 @@
-import time
-import tomllib
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-import msgspec
 import pytest
-from little_wheels import Index, home_settings, write_project, write_wheel
+from little_wheels import write_project
+from packaging.pylock import is_valid_pylock_path
 
-from servers import Serve, reply
-from tidewaiter.assembly import python_lock, requirements
-from tidewaiter.core import limits, settings
+from tidewaiter.assembly import python_lock, requirements, wheel_target
+from tidewaiter.core import limits
 from tidewaiter.core import project as projects
-from tidewaiter.core.errors import (
-    DeadlineError,
-    InputError,
-    LimitError,
-    NetworkError,
-    NotFoundError,
-    StaleLockError,
-)
+from tidewaiter.core.errors import InputError, LimitError, NotFoundError, StaleLockError
 from tidewaiter.core.project import Project
 
 PYTHON = "3.11"
 _HASHES = f'hashes = {{sha256 = "{"a" * 64}"}}'
-
-
-@pytest.fixture(autouse=True)
-def _own_uv_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
-
-
-@pytest.fixture
-def wheels(tmp_path: Path) -> Path:
-    folder = tmp_path / "wheels"
-    folder.mkdir()
-    return folder
-
-
-def _resolve(project: Project, tmp_path: Path, index: str) -> bytes:
-    return python_lock.resolve(project, settings=home_settings(tmp_path / "home", index=index))
 
 
 def _project(tmp_path: Path, requirements: str) -> Project:
@@ -69,127 +42,6 @@ def _package(name: str, *files: str, marker: str = "", size: int = 10, more: str
     listed = f"wheels = [{wheels}]\n" if files else ""
     quoted = f"marker = {marker!r}\n" if marker else ""
     return f'[[packages]]\nname = "{name}"\nversion = "1.0"\n{quoted}{listed}{more}\n'
-
-
-def test_requirements_are_locked_with_their_dependencies(tmp_path: Path, wheels: Path, serve: Serve) -> None:
-    """`resolve` asks the index named, pins everything with hashes, and says what the lock was made from."""
-    app = write_wheel(wheels, "app", requires=["lib>=1"])
-    lib = write_wheel(wheels, "lib", version="2.0")
-    project = _project(tmp_path, "app\n")
-    python_lock.write(project, _resolve(project, tmp_path, serve(Index(wheels)) + "/simple"))
-    lock = python_lock.read(project)
-    assert [(one.name, one.version, one.filename, one.size) for one in lock.wheels] == [
-        ("app", "1.0", app.name, app.stat().st_size),
-        ("lib", "2.0", lib.name, lib.stat().st_size),
-    ]
-    assert lock.origin.python == PYTHON
-    assert lock.origin.platform == "x86_64-manylinux_2_36"
-
-
-def test_the_lock_tells_nothing_of_the_run(tmp_path: Path, wheels: Path, serve: Serve) -> None:
-    """Two runs in two folders give the same bytes, without a path of this machine."""
-    write_wheel(wheels, "app")
-    index = serve(Index(wheels)) + "/simple"
-    first = _resolve(write_project(tmp_path / "one", "app\n", python=PYTHON), tmp_path, index)
-    second = _resolve(write_project(tmp_path / "two/deeper", "app\n", python=PYTHON), tmp_path, index)
-    assert first == second
-    assert str(tmp_path).encode() not in first
-
-
-def test_a_wheel_of_the_project_is_locked_by_its_relative_path(tmp_path: Path, serve: Serve) -> None:
-    """A wheel beside the requirements needs no index and is found from the lock's folder."""
-    project = _project(tmp_path, "./vendored/app-1.0-py3-none-any.whl\n")
-    (project.directory / "vendored").mkdir()
-    path = write_wheel(project.directory / "vendored", "app")
-    python_lock.write(project, _resolve(project, tmp_path, serve(lambda handler: reply(handler, 404))))
-    (wheel,) = python_lock.read(project).wheels
-    assert wheel.path == path
-    assert wheel.url is None
-
-
-def test_a_wheel_outside_the_project_is_refused(tmp_path: Path, wheels: Path, serve: Serve) -> None:
-    """A lock with a path of this machine would work here only."""
-    path = write_wheel(wheels, "app")
-    project = _project(tmp_path, f"{path}\n")
-    with pytest.raises(InputError, match="outside the project"):
-        _resolve(project, tmp_path, serve(lambda handler: reply(handler, 404)))
-
-
-def test_credentials_of_the_index_do_not_reach_the_lock(tmp_path: Path, wheels: Path, serve: Serve) -> None:
-    """A password in TIDEWAITER_PYTHON_INDEX stays out of a file that is committed."""
-    write_wheel(wheels, "app")
-    index = serve(Index(wheels)).replace("://", "://user:secret@") + "/simple"
-    assert b"secret" not in _resolve(_project(tmp_path, "app\n"), tmp_path, index)
-
-
-def test_what_no_release_satisfies_is_bad_input(tmp_path: Path, wheels: Path, serve: Serve) -> None:
-    """uv's reason is in the error, in one line; nothing is written."""
-    write_wheel(wheels, "app")
-    project = _project(tmp_path, "app==9\n")
-    with pytest.raises(InputError, match=r"no version of app==9") as caught:
-        _resolve(project, tmp_path, serve(Index(wheels)) + "/simple")
-    assert caught.value.code == "unsatisfiable"
-    assert "\n" not in caught.value.message
-    assert not project.python_lock.exists()
-
-
-def test_a_package_that_does_not_exist_is_bad_input(tmp_path: Path, wheels: Path, serve: Serve) -> None:
-    """A misspelt name is the user's to mend."""
-    with pytest.raises(InputError, match="not found in the package registry"):
-        _resolve(_project(tmp_path, "no-such-package\n"), tmp_path, serve(Index(wheels)) + "/simple")
-
-
-def test_a_package_without_wheels_is_explained(tmp_path: Path, wheels: Path, serve: Serve) -> None:
-    """A source distribution would run its own code: it is not built, and the error says what to do."""
-    (wheels / "app-1.0.tar.gz").write_bytes(b"")
-    with pytest.raises(InputError, match="no wheel") as caught:
-        _resolve(_project(tmp_path, "app\n"), tmp_path, serve(Index(wheels)) + "/simple")
-    assert caught.value.code == "no_wheel"
-    assert "nothing is compiled during a build" in caught.value.next_step
-
-
-def test_malformed_requirements_are_bad_input(tmp_path: Path) -> None:
-    """A syntax error names the file."""
-    with pytest.raises(InputError, match=r"requirements\.in"):
-        _resolve(_project(tmp_path, "app===\n"), tmp_path, "http://127.0.0.1:9/simple")
-
-
-@pytest.mark.parametrize("status", [401, 403, 500])
-def test_an_index_that_does_not_answer_is_not_a_no(
-    tmp_path: Path, serve: Serve, status: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Refused credentials and server errors mean that it could not be found out."""
-    monkeypatch.setattr(python_lock, "tool_environment", _without_retries)
-    with pytest.raises(NetworkError, match="did not answer"):
-        _resolve(_project(tmp_path, "app\n"), tmp_path, serve(lambda handler: reply(handler, status)) + "/simple")
-
-
-def _without_retries() -> dict[str, str]:
-    return settings.tool_environment() | {"UV_HTTP_RETRIES": "0"}
-
-
-def test_no_network_is_not_a_no(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An index that cannot be reached gives exit code 3 and no lock."""
-    monkeypatch.setattr(python_lock, "tool_environment", _without_retries)
-    project = _project(tmp_path, "app\n")
-    with pytest.raises(NetworkError, match="did not answer") as caught:
-        _resolve(project, tmp_path, "http://user:secret@127.0.0.1:9/simple")
-    assert caught.value.exit_code == 3
-    assert "secret" not in caught.value.message
-    assert not project.python_lock.exists()
-
-
-def test_resolving_has_a_deadline(tmp_path: Path, wheels: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """uv is ended after `RESOLVE_SECONDS`."""
-
-    def late(handler: BaseHTTPRequestHandler) -> None:
-        time.sleep(2)
-        reply(handler, 404)
-
-    monkeypatch.setattr(limits, "RESOLVE_SECONDS", 0.5)
-    index = serve(late)
-    with pytest.raises(DeadlineError):
-        _resolve(_project(tmp_path, "app\n"), tmp_path, index + "/simple")
 
 
 def test_the_best_wheel_is_taken(tmp_path: Path) -> None:
@@ -363,24 +215,6 @@ def test_the_digest_names_what_is_installed(tmp_path: Path) -> None:
     assert python_lock.digest(_written(project, package, uv="9.9.9")) == digest
 
 
-def test_the_lock_is_valid_toml_with_one_table_of_ours(tmp_path: Path, wheels: Path, serve: Serve) -> None:
-    """Other tools that read PEP 751 find a lock that they know, with our table beside."""
-    write_wheel(wheels, "app")
-    project = _project(tmp_path, "app\n")
-    content = tomllib.loads(_resolve(project, tmp_path, serve(Index(wheels)) + "/simple").decode())
-    assert content["lock-version"] == "1.0"
-    assert content["tool"] == {"tidewaiter": msgspec.to_builtins(_origin_of(project, content))}
-
-
-def _origin_of(project: Project, content: dict[str, dict[str, dict[str, str]]]) -> python_lock.Origin:
-    return python_lock.Origin(
-        requirements_sha256=requirements.sha256(project),
-        python=PYTHON,
-        platform="x86_64-manylinux_2_36",
-        uv=content["tool"]["tidewaiter"]["uv"],
-    )
-
-
 def test_the_example_is_locked() -> None:
     """The committed lock of examples/mnist belongs to its requirements and brings TensorFlow for Python 3.11."""
     lock = python_lock.read(projects.load(Path(__file__).parents[2] / "examples/mnist"))
@@ -399,3 +233,109 @@ def test_the_number_of_included_files_is_bounded(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(limits, "REQUIREMENT_FILES", 2)
     with pytest.raises(LimitError, match="more than 2 files"):
         requirements.sha256(project)
+
+
+def _sections(project: Project, more: str, *, section: str = "python") -> Project:
+    """The same project with `more` in one of its sections."""
+    text = project.path.read_text().replace(f"[{section}]\n", f"[{section}]\n{more}\n")
+    project.path.write_text(text)
+    return projects.load(project.directory)
+
+
+def test_each_architecture_has_its_own_lock(tmp_path: Path) -> None:
+    """`pylock.arm64.toml` (a name of PEP 751) holds wheels for arm64 and is no lock for amd64."""
+    project = _project(tmp_path, "app\n")
+    arm = python_lock.target_of(project, "arm64")
+    packages = _package("app", "app-1.0-cp311-cp311-manylinux2014_aarch64.whl", "app-1.0-py3-none-any.whl")
+    machine = _package("helper", "helper-1.0-py3-none-any.whl", marker="platform_machine == 'aarch64'")
+    path = project.python_lock_for("arm64")
+    _written(project, _package("app", _ONE))
+    text = (
+        project.python_lock.read_text().replace("x86_64", "aarch64").replace(_package("app", _ONE), packages + machine)
+    )
+    path.write_text(text)
+    assert path.name == "pylock.arm64.toml"
+    assert is_valid_pylock_path(path)
+    lock = python_lock.read(project, arm)
+    assert [wheel.filename for wheel in lock.wheels] == [
+        "app-1.0-cp311-cp311-manylinux2014_aarch64.whl",
+        "helper-1.0-py3-none-any.whl",
+    ]
+    assert lock.path == path
+    project.python_lock.write_text(text)
+    with pytest.raises(StaleLockError, match="the platform changed") as caught:
+        python_lock.read(project)
+    assert "--platform" not in caught.value.next_step
+    path.unlink()
+    with pytest.raises(NotFoundError, match=r"pylock\.arm64\.toml") as missing:
+        python_lock.read(project, arm)
+    assert "--platform linux/arm64" in missing.value.next_step
+
+
+def test_an_unknown_architecture_is_refused(tmp_path: Path) -> None:
+    """Wheels are chosen for amd64 and arm64."""
+    with pytest.raises(InputError, match="riscv64"):
+        wheel_target.target_tags(python_lock.target_of(_project(tmp_path, "app\n"), "riscv64"))
+
+
+def test_old_manylinux_names_are_those_of_the_architecture() -> None:
+    """manylinux1 and 2010 were never for aarch64."""
+    tags = {str(tag) for tag in wheel_target.target_tags(wheel_target.Target("3.11", "arm64"))}
+    assert "cp311-cp311-manylinux2014_aarch64" in tags
+    assert "cp311-cp311-manylinux_2_17_aarch64" in tags
+    assert not [tag for tag in tags if "2010" in tag or "x86" in tag or "manylinux_2_5_" in tag]
+
+
+def test_other_indexes_make_the_lock_stale(tmp_path: Path) -> None:
+    """Who changes where a package comes from has to resolve again; the order of names does not matter."""
+    project = _project(tmp_path, "app\n")
+    _written(project, _package("app", _ONE))
+    changed = _sections(
+        project, 'indexes = [{name = "co", url = "https://py.example.org/simple", packages = ["b", "A.a"]}]'
+    )
+    with pytest.raises(StaleLockError, match="the indexes or build requirements changed"):
+        python_lock.read(changed)
+    target = python_lock.target_of(changed)
+    origin = python_lock.origin_of(changed, target, "0.13.9")
+    assert origin.sources_sha256
+    changed.path.write_text(changed.path.read_text().replace('["b", "A.a"]', '["a-a", "B"]'))
+    assert python_lock.origin_of(projects.load(changed.directory), target, "0.13.9") == origin
+
+
+_SDIST = f'sdist = {{url = "https://e.org/app-1.0.tar.gz", size = 9, hashes = {{sha256 = "{"b" * 64}"}}}}\n'
+_SETUPTOOLS = "setuptools-80.0-py3-none-any.whl"
+_REQUIRES = (
+    f'{{ name = "setuptools", version = "80.0", filename = "{_SETUPTOOLS}", sha256 = "{"d" * 64}", size = 5, '
+    f'url = "https://e.org/{_SETUPTOOLS}" }}'
+)
+_BUILT = f'tool.tidewaiter = {{ wheel = "{_ONE}", sha256 = "{"c" * 64}", size = 7, requires = [{_REQUIRES}] }}\n'
+
+
+def test_a_recorded_build_is_locked(tmp_path: Path) -> None:
+    """A package without wheels is locked as the wheel that was built, with all that it was built from."""
+    project = _sections(_project(tmp_path, "app\n"), 'build = ["App"]')
+    sources = python_lock.origin_of(project, python_lock.target_of(project), "").sources_sha256
+    lock = _written(project, _package("app", more=_SDIST + _BUILT), sources_sha256=sources)
+    (wheel,) = lock.wheels
+    assert (wheel.filename, wheel.sha256, wheel.url) == (_ONE, "c" * 64, None)
+    assert wheel.built is not None
+    assert wheel.built.sdist.filename == "app-1.0.tar.gz"
+    assert [one.filename for one in wheel.built.requires] == ["setuptools-80.0-py3-none-any.whl"]
+    for broken, message in (
+        (_SDIST, "only a source distribution"),
+        (_SDIST.replace("tar.gz", "exe") + _BUILT, "Invalid sdist filename"),
+        (_SDIST.replace("https", "file") + _BUILT, "not an http"),
+        (_SDIST + _BUILT.replace("py3-none-any", "cp312-cp312-win32", 1), "something else"),
+        (_SDIST + _BUILT.replace("size = 7", 'size = "x"'), "malformed"),
+        (_SDIST + _BUILT.replace("d" * 64, "short"), "no SHA-256"),
+    ):
+        with pytest.raises(InputError, match=message):
+            _written(project, _package("app", more=broken), sources_sha256=sources)
+
+
+def test_a_recorded_build_needs_the_permission_of_the_project(tmp_path: Path) -> None:
+    """Nothing is built from source that `[python] build` does not name, whatever a lock says."""
+    project = _project(tmp_path, "app\n")
+    with pytest.raises(InputError, match="only a source distribution") as caught:
+        _written(project, _package("app", more=_SDIST + _BUILT))
+    assert 'build = ["app"]' in caught.value.next_step

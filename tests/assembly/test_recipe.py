@@ -61,7 +61,7 @@ def test_comments_do_not_change_the_digest() -> None:
 def test_recipes_of_ones_own_come_first(tmp_path: Path) -> None:
     """A folder of own recipes is looked into before the shipped ones, and its names are known."""
     (tmp_path / "little.toml").write_text(RECIPE)
-    assert recipe.names(tmp_path) == ("debian12-python3.11", "little")
+    assert recipe.names(tmp_path) == (*recipe.names(), "little")
     assert recipe.load("little", own=tmp_path).title == "Little base"
 
 
@@ -73,3 +73,58 @@ def test_a_huge_recipe_is_refused(tmp_path: Path) -> None:
     (tmp_path / "little.toml").write_text(RECIPE + "#" + "x" * (filler + 1) + "\n")
     with pytest.raises(LimitError):
         recipe.load("little", own=tmp_path)
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_every_shipped_recipe_is_whole(name: str) -> None:
+    """Each can be read, its keys are there, and only the debug twin is not for production."""
+    shipped = recipe.load(name)
+    assert all(archive.keys(suite.keys) for suite in shipped.suites)
+    assert all(drop.reason for drop in shipped.drops)
+    assert {account.name: account.id for account in shipped.accounts} == {"root": 0, "nobody": 65534, "nonroot": 65532}
+    assert shipped.production == (not name.endswith("-debug"))
+    assert (not shipped.python) == name.endswith("-static")
+
+
+def test_the_shipped_recipe_keeps_its_digest() -> None:
+    """Locks name it: a key that is new to recipes must not make every lock stale."""
+    digest = "sha256:11248ef0e81aa129da1b14364cc83824c3e3050903425657cfde2b0802842e8a"
+    assert recipe.load("debian12-python3.11").digest == digest
+
+
+def test_a_twin_says_only_what_differs(tmp_path: Path) -> None:
+    """`extends`: lists are appended to those of the recipe below, other values replace."""
+    (tmp_path / "little.toml").write_text(RECIPE)
+    (tmp_path / "twin.toml").write_text(
+        'extends = "little"\nname = "twin"\ntitle = "Twin"\nproduction = false\n'
+        '[[groups]]\nname = "more"\ntitle = "More"\npackages = ["three"]\n'
+    )
+    found = recipe.load("twin", own=tmp_path)
+    assert (found.name, found.title, found.python, found.production) == ("twin", "Twin", "3.11", False)
+    assert [group.name for group in found.groups] == ["system", "tools", "more"]
+    assert found.drops == recipe.load("little", own=tmp_path).drops
+
+
+@pytest.mark.parametrize("below", ["'twin'", "'other'", "7"])
+def test_recipes_that_extend_one_another_are_refused(tmp_path: Path, below: str) -> None:
+    """A circle, or something that is no name, is an error; a recipe that is not there is another."""
+    (tmp_path / "twin.toml").write_text(f'extends = {below}\nname = "twin"\ntitle = "Twin"\n')
+    (tmp_path / "other.toml").write_text('extends = "twin"\nname = "other"\ntitle = "Other"\n')
+    with pytest.raises(InputError, match="in a circle") as caught:
+        recipe.load("twin", own=tmp_path)
+    assert caught.value.code == "bad_recipe"
+
+
+def test_a_snapshot_is_a_time_or_an_address() -> None:
+    """Anything else is refused; a recipe without one has none."""
+    assert not little_recipe().snapshot
+    for good in ("20260901T000000Z", "https://archive.example.org/frozen"):
+        assert little_recipe(**{'name = "little"': f'name = "little"\nsnapshot = "{good}"'}).snapshot == good
+    with pytest.raises(InputError, match="no time like"):
+        little_recipe(**{'name = "little"': 'name = "little"\nsnapshot = "yesterday"'})
+
+
+def test_the_groups_name_of_projects_is_taken() -> None:
+    """A recipe cannot have the group in which a project's own packages are locked."""
+    with pytest.raises(InputError, match="group of a project's own packages"):
+        little_recipe(**{'name = "tools"': f'name = "{recipe.SYSTEM}"'})

@@ -102,7 +102,7 @@ def test_command_that_does_not_start_is_not_a_command_that_says_no(home: Path, p
         (RunConfig(user="99999999999", entrypoint=["/x"]), "which is no user"),
         (RunConfig(user="1", entrypoint=["a\0b"]), "NUL"),
         (RunConfig(user="1", entrypoint=["/x"], env=["=v"]), "no name"),
-        (RunConfig(user="1\x1b[31m", entrypoint=["/x"]), "not a number"),
+        (RunConfig(user="1\x1b[31m", entrypoint=["/x"]), "no such user"),
     ],
 )
 def test_exec_refuses_a_config_that_cannot_run(home: Path, tmp_path: Path, config: RunConfig, message: str) -> None:

@@ -1,26 +1,34 @@
 """The app layer: the project's own files under `/app`, the same bytes whoever checks them out."""
 
 import hashlib
+import io
 import os
+import posixpath
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import IO, cast
 
 import msgspec
 
-from tidewaiter.assembly import bytecode
-from tidewaiter.assembly.bytecode import Interpreter
+from tidewaiter.assembly import bytecode, options
+from tidewaiter.assembly.bytecode import Compiler, Interpreter
+from tidewaiter.assembly.bytecode_spool import Spool
+from tidewaiter.assembly.ground import Ground
 from tidewaiter.assembly.layer_cache import LayerCache
+from tidewaiter.assembly.options import Options
 from tidewaiter.assembly.part import Part
 from tidewaiter.assembly.source import IGNORED_NAMES, included
 from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, IntegrityError, LimitError, ProjectError
 from tidewaiter.core.progress import Progress
 from tidewaiter.core.project import Project
-from tidewaiter.oci import layer
-from tidewaiter.oci.layer import Entry, LayerInfo, Opener, Sink
+from tidewaiter.oci import compression, layer
+from tidewaiter.oci.layer import Content, Entry, LayerInfo, Opener, Sink
 
 ROOT = "app"
+_PIECE = 1 << 20
 
 
 class AppFile(msgspec.Struct, frozen=True):
@@ -124,52 +132,112 @@ def _app_file(project: Project, path: Path, image_path: str) -> AppFile:
     )
 
 
-def _verified(file: AppFile) -> bytes:
-    data = file.origin.read_bytes()
-    if hashlib.sha256(data).hexdigest() != file.sha256:
-        raise IntegrityError(f"{file.origin} changed while it was read", next_step="Run the command again.")
-    return data
+def _changed(file: AppFile) -> IntegrityError:
+    return IntegrityError(f"{file.origin} changed while it was read", next_step="Run the command again.")
 
 
-def _items(
-    files: list[AppFile], interpreter: Interpreter, threads: int, progress: Progress
-) -> Iterator[tuple[Entry, Opener | bytes | None]]:
-    sources: list[tuple[str, Path | bytes]] = []
+class _Verified(io.RawIOBase):
+    """A file of the app; its last piece is handed over only when it is the file that was hashed."""
+
+    def __init__(self, file: AppFile) -> None:
+        self._file = file
+        self._left = file.size
+        self._hash = hashlib.sha256()
+        try:
+            self._stream = file.origin.open("rb", buffering=0)
+        except OSError as error:
+            raise _changed(file) from error
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._stream.read(self._left if size < 0 else min(size, self._left))
+        self._hash.update(data)
+        self._left -= len(data)
+        if (not data and self._left) or (not self._left and self._hash.hexdigest() != self._file.sha256):
+            raise _changed(self._file)
+        return data
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+def _open(file: AppFile) -> IO[bytes]:
+    return cast("IO[bytes]", _Verified(file))
+
+
+def _source(file: AppFile) -> bytes:
+    with _open(file) as stream:
+        return b"".join(iter(partial(stream.read, _PIECE), b""))
+
+
+def _compile(
+    files: Sequence[AppFile], interpreter: Interpreter, spool: Spool, *, threads: int, progress: Progress
+) -> None:
+    sources = [
+        file
+        for file in files
+        if file.path.endswith(".py") and not file.target and file.size <= limits.BYTECODE_SOURCE_BYTES
+    ]
+    if not sources:
+        return
+    with (
+        progress.task("Compiling the app", total=len(sources)) as task,
+        Compiler(interpreter, processes=min(threads, len(sources))) as compiler,
+    ):
+
+        def deliver(path: str, compiled: bytes) -> None:
+            spool.add(path, compiled)
+            task.advance()
+
+        compiler.compile(((f"/{file.path}", partial(_source, file)) for file in sources), deliver)
+
+
+def _items(files: list[AppFile], compiled: Mapping[str, tuple[int, Opener]]) -> Iterator[tuple[Entry, Content]]:
     for file in files:
         if file.target:
             yield Entry(path=file.path, kind="symlink", target=file.target), None
-            continue
-        # A file of the app is small; it is read once so that what was hashed is what is written.
-        data = _verified(file)
-        mode = 0o755 if file.executable else 0o644
-        yield Entry(path=file.path, kind="file", mode=mode, size=len(data)), data
-        if file.path.endswith(".py"):
-            sources.append((f"/{file.path}", data))
-    compiled = bytecode.compile_tree(interpreter, sources, threads=threads, progress=progress)
-    for path, code in compiled.items():
-        yield Entry(path=path.removeprefix("/"), kind="file", size=len(code)), code
+        else:
+            mode = 0o755 if file.executable else 0o644
+            yield Entry(path=file.path, kind="file", mode=mode, size=file.size), partial(_open, file)
+    for path, (size, opener) in compiled.items():
+        yield Entry(path=path.removeprefix("/"), kind="file", size=size), opener
 
 
 def build(
     project: Project,
     files: list[AppFile],
     *,
-    interpreter: Interpreter,
+    wanted: Options = options.DEFAULT,
+    interpreter: Interpreter | None,
+    ground: Ground | None = None,
     layers: LayerCache,
     threads: int,
     progress: Progress,
 ) -> Part:
-    """The app layer of `files`, with bytecode by the image's own interpreter."""
-    key = {
+    """The app layer of `files`, with bytecode by the image's own interpreter where there is one and it is wanted."""
+    compiler = None if wanted.bytecode is False else interpreter
+    key: dict[str, object] = {
         "what": "app",
         "format": layer.FORMAT_VERSION,
-        "bytecode": bytecode.FORMAT_VERSION,
-        "interpreter": interpreter.identity,
+        "bytecode": compiler and bytecode.FORMAT_VERSION,
+        "interpreter": compiler and compiler.identity,
+        "compressor": compression.identity(wanted.compression),
         "files": [(file.path, file.executable, file.sha256, file.target) for file in files],
     }
 
+    if ground is not None:
+        compiled = {posixpath.join(posixpath.dirname(file.path), "__pycache__", "x") for file in files}
+        key["ground"] = ground.identity([*(file.path for file in files), *sorted(compiled)])
+
     def make(sink: Sink) -> LayerInfo:
-        return layer.write_layer(sink, _items(files, interpreter, threads, progress))
+        with Spool(layers.store.ingest, interpreter.version if interpreter else "") as spool:
+            if compiler is not None:
+                _compile(files, compiler, spool, threads=threads, progress=progress)
+            items = _items(files, spool.content)
+            return layer.write_layer(sink, items if ground is None else ground.fit(items), wanted.compression)
 
     info, reused = layers.obtain(key, make)
     return Part(
@@ -178,4 +246,5 @@ def build(
         title=f"app: {', '.join(project.file.app.include)}",
         contents=tuple(file.path for file in files),
         reused=reused,
+        media_type=wanted.layer_type,
     )

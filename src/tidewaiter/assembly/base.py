@@ -17,21 +17,24 @@ from typing import IO
 
 import msgspec
 
-from tidewaiter.assembly import base_lock, bytecode
+from tidewaiter.assembly import base_lock, bytecode, image
 from tidewaiter.assembly.base_lock import BaseLock
 from tidewaiter.assembly.bytecode import Interpreter
 from tidewaiter.assembly.debian import pool, tree
 from tidewaiter.assembly.debian.tree import Item
+from tidewaiter.assembly.foundation import NOT_FOR_PRODUCTION
 from tidewaiter.assembly.layer_cache import LayerCache
 from tidewaiter.assembly.part import Part
-from tidewaiter.assembly.recipe import Group, Recipe
-from tidewaiter.core import durable
+from tidewaiter.assembly.recipe import SYSTEM, Group, Recipe
+from tidewaiter.core import clock, durable, leases
 from tidewaiter.core.progress import Progress
 from tidewaiter.core.settings import Settings
 from tidewaiter.oci import digest as digests
 from tidewaiter.oci import layer
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.layer import Entry, LayerInfo, Sink
+from tidewaiter.oci.layout import Layout
+from tidewaiter.oci.manifest import Descriptor, Platform, RunConfig
 from tidewaiter.transport.client import Client
 
 
@@ -40,10 +43,13 @@ class Base(msgspec.Struct, frozen=True):
 
     name: str
     parts: tuple[Part, ...]
-    interpreter: Interpreter
+    system: tuple[Part, ...]
+    """Layers of packages that the project adds; they lie on the base and are no part of it."""
+    interpreter: Interpreter | None
     environment: tuple[str, ...]
     """`NAME=value`, for the image's config."""
     lock_digest: Digest
+    """Of the base alone, without what the project adds."""
 
 
 def _digest(value: object) -> str:
@@ -51,22 +57,27 @@ def _digest(value: object) -> str:
 
 
 def interpreter_identity(recipe: Recipe, lock: BaseLock) -> str:
-    """Digest that names the interpreter: the packages that hold it and its standard library.
+    """Digest that names the interpreter: the packages that hold it and its standard library; empty without one.
 
     Libraries beside it (OpenSSL, time zones) do not change bytecode, so that their updates keep all wheels' layers.
     """
+    if not recipe.python:
+        return ""
     names = {f"python{recipe.python}-minimal", f"libpython{recipe.python}-minimal", f"libpython{recipe.python}-stdlib"}
     return "sha256:" + _digest([package.sha256 for package in lock.packages if package.name in names])
 
 
 class _Builder:
-    def __init__(self, recipe: Recipe, lock: BaseLock, settings: Settings, client: Client, progress: Progress) -> None:
+    def __init__(
+        self, recipe: Recipe, lock: BaseLock, settings: Settings, client: Client, progress: Progress, *, bytecode: bool
+    ) -> None:
         self._recipe = recipe
         self._lock = lock
         self._settings = settings
         self._client = client
         self._progress = progress
-        self._debs = [package.sha256 for package in lock.packages]
+        self._bytecode = bytecode
+        self._debs = [package.sha256 for package in lock.alone.packages]
 
     @contextmanager
     def _staging(self) -> Iterator[Path]:
@@ -92,6 +103,7 @@ class _Builder:
         """The image's interpreter, unpacked in the cache; a damaged one is unpacked again."""
         name = _digest([tree.VERSION, self._recipe.digest, self._debs])
         root = self._settings.home.cache / "rootfs" / name
+        leases.claim(root)
         stamp = root.with_name(f"{name}.stamp")
         with durable.exclusive(root.with_name(f"{name}.lock")):
             if not _unchanged(root, stamp):
@@ -100,7 +112,10 @@ class _Builder:
                 self._unpack(root)
                 durable.write_atomically(stamp, _stamp(root).encode())
         return Interpreter(
-            rootfs=root, version=self._recipe.python, identity=interpreter_identity(self._recipe, self._lock)
+            rootfs=root,
+            version=self._recipe.python,
+            identity=interpreter_identity(self._recipe, self._lock),
+            architecture=self._lock.platform,
         )
 
     def _unpack(self, root: Path) -> None:
@@ -131,13 +146,15 @@ class _Builder:
             "group": group.name,
             "debs": [package.sha256 for package in self._lock.group(group.name)],
             "interpreter": interpreter_identity(self._recipe, self._lock),
+            **({} if self._bytecode else {"bytecode": None}),
         }
 
     def write(self, group: Group, sink: Sink) -> LayerInfo:
         """Write the group's layer, its standard library compiled."""
         with self._staging() as staging:
             items = self._items(group, staging)
-            items += self._compiled(items)
+            if self._recipe.python and self._bytecode:
+                items += self._compiled(items)
             with self._progress.task(f"layer {group.title}", total=len(items)) as task:
                 info = layer.write_layer(sink, ((item.entry, _content(item)) for item in items))
                 task.advance(len(items))
@@ -201,9 +218,18 @@ def _unchanged(root: Path, stamp: Path) -> bool:
 
 
 def build(
-    recipe: Recipe, lock: BaseLock, *, layers: LayerCache, settings: Settings, client: Client, progress: Progress
+    recipe: Recipe,
+    lock: BaseLock,
+    *,
+    layers: LayerCache,
+    settings: Settings,
+    client: Client,
+    progress: Progress,
+    bytecode: bool = True,
 ) -> Base:
     """The base that `lock` names: layers in the store, made only when they are not there.
+
+    Without `bytecode` the standard library is not compiled and nothing of a package is run.
 
     Raises:
         StaleLockError: the lock was made from another recipe, or an older form of it.
@@ -212,17 +238,48 @@ def build(
         NotFoundError, NetworkError: a package could not be fetched.
         StorageError: the disk refused; nothing half-written is visible.
     """
-    base_lock.require_fresh(lock, recipe)
-    builder = _Builder(recipe, lock, settings, client, progress)
-    parts = []
-    for group in recipe.groups:
-        info, reused = layers.obtain(builder.key(group), partial(builder.write, group))
+    base_lock.require_fresh(lock, recipe, lock.system)
+    builder = _Builder(recipe, lock, settings, client, progress, bytecode=bytecode)
+    parts: list[Part] = []
+    system: list[Part] = []
+    for group in recipe.layers(lock.system):
         contents = tuple(f"{package.name} {package.version}" for package in lock.group(group.name))
-        parts.append(Part(info=info, kind="base", title=group.title, contents=contents, reused=reused))
+        if group.name == SYSTEM and not contents:
+            continue  # the base has all of them
+        info, reused = layers.obtain(builder.key(group), partial(builder.write, group))
+        part = Part(info=info, kind="base", title=group.title, contents=contents, reused=reused)
+        (system if group.name == SYSTEM else parts).append(part)
     return Base(
         name=recipe.name,
         parts=tuple(parts),
-        interpreter=builder.interpreter(),
+        system=tuple(system),
+        interpreter=builder.interpreter() if recipe.python else None,
         environment=recipe.environment,
-        lock_digest=lock.digest,
+        lock_digest=lock.alone.digest,
     )
+
+
+class BaseImage(msgspec.Struct, frozen=True):
+    """A base as an image of its own: manifest, platform, and how a container of it starts."""
+
+    manifest: Descriptor
+    platform: Platform
+    config: RunConfig
+
+
+def write_image(made: Base, recipe: Recipe, lock: BaseLock, store: Layout) -> BaseImage:
+    """The base alone, without what a project adds, as an image of the store; the same lock gives the same digest."""
+    config = RunConfig(user=image.USER, env=list(made.environment) or None, working_dir="/")
+    platform = Platform(architecture=lock.platform, os="linux")
+    annotations = {"org.opencontainers.image.title": recipe.name}
+    if not recipe.production:
+        annotations[NOT_FOR_PRODUCTION] = "false"
+    manifest = image.write(
+        store,
+        made.parts,
+        config=config,
+        created=max(clock.parse_rfc3339(suite.date) for suite in lock.suites),
+        annotations=annotations,
+        platform=platform,
+    )
+    return BaseImage(manifest=manifest, platform=platform, config=config)

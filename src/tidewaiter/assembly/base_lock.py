@@ -6,13 +6,14 @@ changed since, it is stale, and a build says so instead of guessing.
 
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from tidewaiter.assembly.debian import archive
 from tidewaiter.assembly.debian import resolve as resolver
-from tidewaiter.assembly.recipe import Recipe
+from tidewaiter.assembly.recipe import SYSTEM, Recipe
 from tidewaiter.core import clock, durable, limits
 from tidewaiter.core.errors import InputError, LimitError, NotFoundError, StaleLockError
 from tidewaiter.core.progress import Progress
@@ -24,8 +25,10 @@ from tidewaiter.sbom.versions import dpkg
 from tidewaiter.transport.client import Client
 
 FORMAT = 1
+_FIRST = "amd64"
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.:~/_-]*")
+_SNAPSHOT = re.compile(r"|\d{8}T\d{6}Z|https?://[^\s?#]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _UPDATE = "Run `tidewaiter base update PROJECT` to write it anew, and commit it."
 
@@ -52,6 +55,11 @@ class LockedPackage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     size: int
     sha256: str
 
+    @property
+    def purl(self) -> str:
+        """Package URL."""
+        return f"pkg:deb/debian/{self.name}@{self.version}?arch={self.architecture}"
+
 
 class BaseLock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole lock."""
@@ -59,6 +67,12 @@ class BaseLock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     format: int
     recipe: str
     recipe_digest: WireDigest
+    architecture: str = ""
+    """Of the packages; empty in locks that an older tidewaiter wrote, which means amd64."""
+    snapshot: str = ""
+    """As the recipe says."""
+    system: tuple[str, ...] = ()
+    """Packages that the project asks for beside the recipe's, sorted."""
     suites: tuple[LockedSuite, ...]
     packages: tuple[LockedPackage, ...]
 
@@ -75,23 +89,48 @@ class BaseLock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         """Packages of one group, by name."""
         return tuple(package for package in self.packages if package.group == name)
 
+    @property
+    def platform(self) -> str:
+        """Architecture that the packages are for."""
+        return self.architecture or _FIRST
+
+    @property
+    def alone(self) -> "BaseLock":
+        """The lock of the base without what the project adds."""
+        kept = tuple(package for package in self.packages if package.group != SYSTEM)
+        return msgspec.structs.replace(self, system=(), packages=kept)
+
 
 def resolve(
-    recipe: Recipe, client: Client, settings: Settings, progress: Progress, *, key_folder: Path | None = None
+    recipe: Recipe,
+    client: Client,
+    settings: Settings,
+    progress: Progress,
+    *,
+    architecture: str | None = None,
+    system: Sequence[str] = (),
+    key_folder: Path | None = None,
 ) -> BaseLock:
     """A lock of the newest packages that the recipe's suites offer now, from `settings.debian_mirror`.
+
+    A recipe with a snapshot is resolved there instead. `architecture` is Debian's name, by default the recipe's;
+    `system` are packages that a project adds, which make a group of their own and change no other.
 
     Raises:
         NotVerifiedError: a release file is not signed by the recipe's keys, or has expired.
         IntegrityError: a package index is not the one that was signed.
-        InputError: the recipe's packages do not exist or cannot be satisfied.
+        InputError: packages do not exist or cannot be satisfied.
+        NotFoundError: the recipe's snapshot is gone.
         NetworkError, MissingToolError: the archive could not be asked.
     """
-    universe = resolver.Universe(recipe.architecture)
+    architecture = architecture or recipe.architecture
+    mirror = archive.mirror_of(recipe.snapshot, mirror=settings.debian_mirror, snapshots=settings.debian_snapshot)
+    wanted = tuple(sorted(set(system)))
+    universe = resolver.Universe(architecture)
     suites = []
     for suite in recipe.suites:
-        release = archive.fetch_release(suite, client, settings.debian_mirror, key_folder=key_folder)
-        universe.add(suite, archive.fetch_index(release, recipe.architecture, client, settings.debian_mirror, progress))
+        release = archive.fetch_release(suite, client, mirror, key_folder=key_folder)
+        universe.add(suite, archive.fetch_index(release, architecture, client, mirror, progress))
         suites.append(LockedSuite(name=suite.name, archive=suite.archive, date=clock.rfc3339(release.date)))
     packages = [
         LockedPackage(
@@ -104,19 +143,25 @@ def resolve(
             size=one.package.size,
             sha256=one.package.sha256,
         )
-        for one in resolver.closure(recipe, universe)
+        for one in resolver.closure(recipe, universe, wanted)
     ]
     return BaseLock(
         format=FORMAT,
         recipe=recipe.name,
         recipe_digest=recipe.digest,
+        architecture=architecture,
+        snapshot=recipe.snapshot,
+        system=wanted,
         suites=tuple(suites),
         packages=tuple(packages),
     )
 
 
-def require_fresh(lock: BaseLock, recipe: Recipe) -> None:
-    """Check that `lock` was made from this recipe; raises `StaleLockError`."""
+def require_fresh(lock: BaseLock, recipe: Recipe, system: Sequence[str] = (), architecture: str | None = None) -> None:
+    """Check that `lock` was made from this recipe, for these added packages; raises `StaleLockError`.
+
+    `architecture` None takes any.
+    """
     if lock.recipe != recipe.name:
         raise StaleLockError(
             f"base.lock was made from the recipe {lock.recipe!r}, but the project uses {recipe.name!r}",
@@ -127,7 +172,21 @@ def require_fresh(lock: BaseLock, recipe: Recipe) -> None:
             f"base.lock was made from another form of the recipe {recipe.name!r} than this tidewaiter has",
             next_step=_UPDATE,
         )
-    for group in recipe.groups:
+    if lock.system != tuple(sorted(set(system))):
+        raise StaleLockError(
+            f"base.lock was made for [system] packages = [{', '.join(lock.system)}], "
+            f"but the project asks for [{', '.join(sorted(set(system)))}]",
+            next_step=_UPDATE,
+        )
+    if architecture is not None and lock.platform != architecture:
+        raise StaleLockError(f"the lock is for {lock.platform}, but {architecture} is built", next_step=_UPDATE)
+    for group in recipe.layers(lock.system):
+        # A package that an earlier group needed too lies there.
+        if group.name == SYSTEM:
+            missing = set(group.packages) - {package.name for package in lock.packages}
+            if missing:
+                raise StaleLockError(f"base.lock lacks {', '.join(sorted(missing))}", next_step=_UPDATE)
+            continue
         missing = set(group.packages) - {package.name for package in lock.group(group.name)}
         if missing:
             raise StaleLockError(f"base.lock lacks {', '.join(sorted(missing))}", next_step=_UPDATE)
@@ -147,6 +206,9 @@ def _encode(lock: BaseLock) -> bytes:
         f"recipe = {_text(lock.recipe)}",
         f"recipe_digest = {_text(lock.recipe_digest)}",
     ]
+    lines += [f"{name} = {_text(value)}" for name in ("architecture", "snapshot") if (value := getattr(lock, name))]
+    if lock.system:
+        lines.append(f"system = [{', '.join(map(_text, lock.system))}]")
     for suite in lock.suites:
         lines += ["", "[[suites]]"]
         lines += [f"{field} = {_text(getattr(suite, field))}" for field in ("name", "archive", "date")]
@@ -202,6 +264,8 @@ def _refuse(path: Path, what: str) -> InputError:
 def _check(lock: BaseLock, path: Path) -> None:
     if lock.format != FORMAT:
         raise _refuse(path, f"its format is {lock.format}, this tidewaiter reads {FORMAT}")
+    if not all(map(_NAME.fullmatch, (lock.platform, *lock.system))) or not _SNAPSHOT.fullmatch(lock.snapshot):
+        raise _refuse(path, "its architecture, snapshot or system packages are malformed")
     for suite in lock.suites:
         try:
             clock.parse_rfc3339(suite.date)

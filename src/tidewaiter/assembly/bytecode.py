@@ -2,37 +2,50 @@
 
 The interpreter of the root file system is started through its own loader, with its own libraries, and reads
 sources from a pipe (`bytecode_compiler`). What it returns depends on the source, its final path and the
-interpreter only: PEP 552 unchecked-hash headers, normalised marshal data. No source is imported or run.
+interpreter only: PEP 552 unchecked-hash headers, stable marshal data. No source is imported or run.
 """
 
 import os
 import posixpath
 import queue
 import resource
+import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self, cast
 
 import msgspec
 
-from tidewaiter.core import limits
+from tidewaiter.core import limits, settings
 from tidewaiter.core.errors import DeadlineError, InputError, MissingToolError, UndeterminedError
 from tidewaiter.core.progress import SILENT, Progress
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Part of every layer cache key: raise it when the bytes that the same source gives change."""
 
+_BOUNDED = """\
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Sets the bound before the sandbox starts, which hands it on."""
 _COMPILER = Path(__file__).with_name("bytecode_compiler.py")
-_LOADER = "lib64/ld-linux-x86-64.so.2"
-_LIBRARIES = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu")
+_LOADERS = {"amd64": "lib64/ld-linux-x86-64.so.2", "arm64": "lib/ld-linux-aarch64.so.1"}
+_TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 _GREETING_BYTES = 64 * limits.KIB
 _SYMLINKS = 40
+_BATCH = 8
+"""Sources sent to an interpreter at once."""
+_AHEAD = 3
+"""Batches asked for, for each interpreter."""
 _AGAIN = "Build the base again with `tidewaiter base update`; if it happens again, report it with this message."
 
 Source = bytes | Path | Callable[[], bytes]
@@ -47,7 +60,15 @@ class Interpreter(msgspec.Struct, frozen=True):
     version: str
     """Minor version, `3.11`."""
     identity: str
-    """Digest that names exactly this interpreter: that of its packages' lock."""
+    """Digest that names exactly this interpreter: that of its packages' lock, or of the layers that hold it."""
+    program: str = ""
+    """Path in the image, when it is another one than in the bases made here."""
+    site: str = ""
+    """Where its modules lie, relative to the root, when it is another folder than in the bases made here."""
+    foreign: bool = False
+    """Whether it comes from an image that was not made here: then it runs in a sandbox only."""
+    architecture: str = "amd64"
+    """Processor that it runs on, in Go's names."""
 
     @property
     def tag(self) -> str:
@@ -57,7 +78,12 @@ class Interpreter(msgspec.Struct, frozen=True):
     @property
     def executable(self) -> str:
         """Path in the image."""
-        return f"/usr/bin/python{self.version}"
+        return self.program or f"/usr/bin/python{self.version}"
+
+    @property
+    def site_packages(self) -> str:
+        """Where modules are installed, relative to the root."""
+        return self.site or f"usr/local/lib/python{self.version}/dist-packages"
 
 
 def bytecode_path(path: str, version: str) -> str:
@@ -95,15 +121,42 @@ def _inside(rootfs: Path, path: str) -> Path:
     return rootfs.joinpath(*done)
 
 
+def sandboxed(interpreter: Interpreter, options: Sequence[str], script: Path) -> list[str]:
+    """The command line that runs `script` by the interpreter of an image that was not made here.
+
+    It sees the image, read-only, and the script, and has no network and no more memory than others.
+
+    Raises:
+        MissingToolError: bwrap is not installed.
+    """
+    bwrap = shutil.which("bwrap", path=settings.tool_environment().get("PATH"))
+    if bwrap is None:
+        raise MissingToolError(
+            "bwrap is not installed, and the Python of an image that was not made here runs in its sandbox only",
+            next_step="Install it (Debian: apt-get install bubblewrap) and run again.",
+        )
+    line = [sys.executable, "-I", "-S", "-c", _BOUNDED, str(limits.BYTECODE_CHILD_BYTES)]
+    line += [bwrap, "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"]
+    line += ["--uid", "65532", "--gid", "65532", "--ro-bind", str(interpreter.rootfs.resolve()), "/"]
+    line += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--ro-bind", str(script), "/tmp/script.py"]  # noqa: S108  # in the sandbox
+    line += ["--setenv", "PYTHONHASHSEED", "0", "--setenv", "PYTHONCOERCECLOCALE", "0", "--chdir", "/"]
+    return [*line, "--", interpreter.executable, *options, "/tmp/script.py"]  # noqa: S108  # as above
+
+
 def _command(interpreter: Interpreter) -> list[str]:
+    if interpreter.foreign:
+        return sandboxed(interpreter, ["-S", "-s", "-B", "-X", "utf8", "-W", "ignore"], _COMPILER)
     rootfs = interpreter.rootfs.resolve()
-    loader = _inside(rootfs, _LOADER)
+    if interpreter.architecture not in _LOADERS:
+        raise _cannot_run(interpreter, "no loader is known for this architecture")
+    loader = _inside(rootfs, _LOADERS[interpreter.architecture])
     python = _inside(rootfs, interpreter.executable)
     for needed in (loader, python):
         if not needed.is_file():
             raise MissingToolError(f"the base has no /{needed.relative_to(rootfs)}", next_step=_AGAIN)
-    libraries = ":".join(str(_inside(rootfs, folder)) for folder in _LIBRARIES)
-    if libraries.count(":") != len(_LIBRARIES) - 1 or ";" in libraries:
+    folders = [f"{folder}/{_TRIPLETS[interpreter.architecture]}" for folder in ("usr/lib", "lib")]
+    libraries = ":".join(str(_inside(rootfs, folder)) for folder in folders)
+    if libraries.count(":") != len(folders) - 1 or ";" in libraries:
         raise InputError(
             f"the loader cannot take {rootfs} as a library path", next_step="Use a TIDEWAITER_HOME without `:` and `;`."
         )
@@ -163,6 +216,8 @@ class _Child:
                 f"the base's interpreter says it is {version[:40]} ({tag[:40]}) instead of {interpreter.version}",
                 next_step=_AGAIN,
             )
+        if interpreter.foreign:
+            return  # its sandbox holds nothing else
         strangers = [path for path in mapped if not Path(path).is_relative_to(self._rootfs)]
         if strangers:
             raise MissingToolError(
@@ -170,24 +225,25 @@ class _Child:
                 next_step=_AGAIN,
             )
 
-    def compile(self, path: str, source: bytes) -> bytes | None:
-        """The bytecode of one source; None when it does not compile.
+    def compile(self, batch: Sequence[tuple[str, bytes]]) -> Iterator[tuple[str, bytes | None]]:
+        """Path and bytecode of each source of `batch`, in turn; None for one that does not compile.
 
         Raises:
-            DeadlineError: it took longer than `BYTECODE_FILE_SECONDS`.
+            DeadlineError: one took longer than `BYTECODE_FILE_SECONDS`.
             UndeterminedError: the interpreter died.
         """
-        name = path.encode(errors="surrogateescape")
+        path = batch[0][0]
         self.busy_since = time.monotonic()
         try:
-            for frame in (name, source):
-                self._requests.write(len(frame).to_bytes(4, "little"))
-                self._requests.write(frame)
+            frames = [data for name, source in batch for data in (name.encode(errors="surrogateescape"), source)]
+            self._requests.write(_number(len(batch)) + b"".join(_number(len(data)) + data for data in frames))
             self._requests.flush()
-            verdict = self._answers.read(1)
-            if verdict == b"s":
-                return None
-            return self._read_frame(limits.BYTECODE_FILE_BYTES if verdict == b"c" else -1)
+            for path, _ in batch:
+                verdict = self._answers.read(1)
+                skipped = verdict == b"s"
+                compiled = None if skipped else self._read_frame(limits.BYTECODE_FILE_BYTES if verdict == b"c" else -1)
+                self._rest()
+                yield path, compiled
         except (OSError, EOFError) as error:
             if self.late:
                 raise DeadlineError(
@@ -202,8 +258,13 @@ class _Child:
                 code="bytecode",
             ) from error
         finally:
-            self.busy_seconds += time.monotonic() - self.busy_since
             self.busy_since = None
+
+    def _rest(self) -> None:
+        """Note that one source of a batch is done."""
+        now = time.monotonic()
+        self.busy_seconds += now - (self.busy_since or now)
+        self.busy_since = now
 
     def _read_frame(self, limit: int) -> bytes:
         head = self._answers.read(4)
@@ -238,13 +299,27 @@ class _Child:
                 continue  # unsent bytes to a dead child
 
 
+def _number(value: int) -> bytes:
+    return value.to_bytes(4, "little")
+
+
 def _cannot_run(interpreter: Interpreter, reason: str) -> MissingToolError:
     machine = os.uname()
     return MissingToolError(
-        f"the base's interpreter {interpreter.executable} (linux/amd64) does not run on this machine "
-        f"({machine.sysname} {machine.machine}): {reason}",
-        next_step="Build on a Linux x86-64 machine whose temporary and home folders allow programs to run.",
+        f"the base's interpreter {interpreter.executable} (linux/{interpreter.architecture}) does not run on this "
+        f"machine ({machine.sysname} {machine.machine}): {reason}",
+        next_step=f"Build on a Linux machine for {interpreter.architecture} whose temporary and home folders allow "
+        "programs to run, or build without bytecode, which makes the image start more slowly: --no-bytecode.",
     )
+
+
+_Answers = Future[list[tuple[str, bytes]]]
+
+
+def _batches(sources: Iterable[tuple[str, Source]]) -> Iterator[list[tuple[str, Source]]]:
+    remaining = iter(sources)
+    while batch := list(islice(remaining, _BATCH)):
+        yield batch
 
 
 class Compiler:
@@ -286,18 +361,18 @@ class Compiler:
         """Compile `sources` (path in the image, source) and hand `deliver` each path with its bytecode.
 
         `deliver` runs in the caller's thread, in no particular order; sources that do not compile are left out.
-        At most a few sources are in memory at a time when they are given as paths or callables.
+        A few dozen sources are in memory at a time when they are given as paths or callables.
 
         Raises:
             MissingToolError: the interpreter cannot run here.
             UndeterminedError: it died or took too long.
         """
         pool = self._start()
-        waiting: set[Future[tuple[str, bytes | None]]] = set()
+        waiting: set[_Answers] = set()
         try:
-            for path, source in sources:
-                waiting.add(pool.submit(self._one, path, source))
-                if len(waiting) >= 4 * self._processes:
+            for batch in _batches(sources):
+                waiting.add(pool.submit(self._batch, batch))
+                if len(waiting) >= _AHEAD * self._processes:
                     waiting = self._collect(waiting, deliver)
             while waiting:
                 waiting = self._collect(waiting, deliver)
@@ -306,13 +381,10 @@ class Compiler:
                 future.cancel()
 
     @staticmethod
-    def _collect(
-        waiting: set[Future[tuple[str, bytes | None]]], deliver: Deliver
-    ) -> set[Future[tuple[str, bytes | None]]]:
+    def _collect(waiting: set[_Answers], deliver: Deliver) -> set[_Answers]:
         done, rest = wait(waiting, return_when=FIRST_COMPLETED)
         for future in done:
-            path, compiled = future.result()
-            if compiled is not None:
+            for path, compiled in future.result():
                 deliver(path, compiled)
         return rest
 
@@ -326,7 +398,8 @@ class Compiler:
                 except UndeterminedError as error:
                     self._failure = error
                     raise
-                self._pool = ThreadPoolExecutor(self._processes, thread_name_prefix="bytecode")
+                # One thread more than there are interpreters reads what the next of them will get.
+                self._pool = ThreadPoolExecutor(self._processes + 1, thread_name_prefix="bytecode")
             return self._pool
 
     def _start_children(self) -> None:
@@ -337,15 +410,15 @@ class Compiler:
             child.greet(self._interpreter)
             self._idle.put(child)
 
-    def _one(self, path: str, source: Source) -> tuple[str, bytes | None]:
-        data = _read(source)
-        if len(data) > limits.BYTECODE_SOURCE_BYTES:
-            return path, None
+    def _batch(self, sources: Sequence[tuple[str, Source]]) -> list[tuple[str, bytes]]:
+        batch = [(path, data) for path, source in sources if len(data := _read(source)) <= limits.BYTECODE_SOURCE_BYTES]
+        if not batch:
+            return []
         child = self._idle.get()
         try:
             if self._failure is not None:
                 raise self._failure
-            return path, child.compile(path, data)
+            return [(path, compiled) for path, compiled in child.compile(batch) if compiled is not None]
         except UndeterminedError as error:
             # Whoever asks next hears of the first failure, not of a pipe that is closed since.
             self._failure = self._failure or error

@@ -1,6 +1,6 @@
-"""Running an image here: its user, its environment, a read-only root, no network, nothing of the host.
+"""Running an image here: its user, its environment, a read-only root, no network, nothing of the host but volumes.
 
-Bubblewrap makes the sandbox; it needs neither root nor a daemon.
+Bubblewrap needs neither root nor a daemon; where it cannot work (in most containers), podman or docker does.
 """
 
 import os
@@ -9,21 +9,29 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tidewaiter.core import durable, settings
-from tidewaiter.core.errors import InputError, MissingToolError, UndeterminedError
+from tidewaiter.assembly import dockerfile_tools, runners, running
+from tidewaiter.assembly.runners import Engine
+from tidewaiter.assembly.running import Start
+from tidewaiter.core import durable, leases, limits, settings
+from tidewaiter.core.errors import InputError, UndeterminedError
 from tidewaiter.core.progress import Progress
+from tidewaiter.core.settings import Home, Settings
 from tidewaiter.oci import digest as digests
 from tidewaiter.oci import manifest as documents
 from tidewaiter.oci import rootfs
+from tidewaiter.oci.archive_writer import ArchiveNames, ArchiveWriter
+from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.image import Image
 
-_LARGEST_ID = 2**31 - 1
 _MOUNTED = ("proc", "dev", "tmp")
 """Folders of the image that the sandbox mounts over."""
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ENGINE_FAILED = 125
+"""Exit code of podman and docker for a container that was not started."""
+_CHUNK = 1 << 20
 
 
 def unpacked(image: Image, cache: Path, progress: Progress) -> Path:
@@ -36,6 +44,7 @@ def unpacked(image: Image, cache: Path, progress: Progress) -> Path:
         raise InputError("the image has no layers, so there is nothing to run", next_step="Name another image.")
     name = digests.hexadecimal(documents.chain_id([diff_id for _, diff_id in image.layers]))
     root = cache / "images" / name
+    leases.claim(root)
     with durable.exclusive(cache / "images" / f"{name}.lock"):
         if root.is_dir():
             return root
@@ -63,58 +72,57 @@ def _make_mount_points(root: Path) -> None:
             raise InputError(f"the image's /{name} is not a folder", next_step="Do not use this image: it is broken.")
 
 
-def _user(image: Image) -> tuple[int, int]:
-    user, _, group = (image.config.config.user or "0").partition(":")
-    if not user.isdecimal() or (group and not group.isdecimal()):
-        raise InputError(
-            f"the image runs as {image.config.config.user!r}, which is not a number",
-            next_step="Set a numeric user, for example 65532, in the image.",
-        )
-    uid, gid = int(user), int(group or user)
-    if uid > _LARGEST_ID or gid > _LARGEST_ID:
-        raise InputError(f"the image runs as {user[:40]}, which is no user", next_step="Set 65532 in the image.")
-    return uid, gid
+def keep_few(home: Home) -> None:
+    """Remove unpacked images past `limits.UNPACKED_IMAGES`, those not used for longest, never one that is in use.
 
-
-def arguments(image: Image, root: Path, command: Sequence[str]) -> list[str]:
-    """The bwrap command line that runs `command` (the image's own when empty) in `root`.
-
-    Raises:
-        InputError: the image has no command and none was given.
+    Call it when the command is done: this process must hold no lease on the home.
     """
-    run = image.config.config
-    words = list(command) or [*(run.entrypoint or []), *(run.cmd or [])]
-    if not words:
-        raise InputError("the image has no entry point", next_step="Give a command after `--`.")
-    uid, gid = _user(image)
-    environment = dict(item.partition("=")[::2] for item in run.env or [])
-    environment.setdefault("PATH", _DEFAULT_PATH)
-    if "" in environment or any("\0" in text for text in (*words, *(run.env or []), run.working_dir or "")):
-        raise InputError(
-            "the image's command, environment or folder has a NUL, or a variable has no name",
-            next_step="Do not use this image: it is broken or hostile.",
-        )
-    line = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
-    line += ["--ro-bind", str(root), "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108  # in the image
-    line += ["--uid", str(uid), "--gid", str(gid), "--clearenv"]
-    for key, value in environment.items():
-        line += ["--setenv", key, value]
-    return [*line, "--chdir", run.working_dir or "/", "--", *words]
+    folder = home.cache / "images"
+    if not folder.is_dir() or sum(path.is_dir() for path in folder.iterdir()) <= limits.UNPACKED_IMAGES:
+        return
+    with leases.alone(home.path) as uses:
+
+        def last_used(root: Path) -> float:
+            return uses.last.get(str(root.relative_to(home.path)), root.stat().st_mtime)
+
+        roots = sorted((path for path in folder.iterdir() if path.is_dir()), key=last_used, reverse=True)
+        for root in roots[limits.UNPACKED_IMAGES :]:
+            if str(root.relative_to(home.path)) not in uses.claimed:
+                shutil.rmtree(root, ignore_errors=True)
 
 
-def run(image: Image, command: Sequence[str], *, cache: Path, progress: Progress) -> int:
+def run(
+    image: Image,
+    command: Sequence[str],
+    *,
+    variables: Sequence[str] = (),
+    volumes: Sequence[str] = (),
+    wanted: Settings,
+    progress: Progress,
+) -> int:
     """Run `command` in the image with this process's standard streams; returns its exit code.
 
+    Args:
+        image: what to run.
+        command: program and arguments; the image's own when empty.
+        variables: `NAME=VALUE`, put over the image's.
+        volumes: `HOST:CONTAINER[:ro]`.
+        wanted: names the runner and the home.
+        progress: shows the unpacking.
+
     Raises:
-        MissingToolError: bwrap is not installed.
+        MissingToolError: nothing here can run an image.
         UndeterminedError: the sandbox or the command could not be started.
-        InputError: as `unpacked` and `arguments`.
+        InputError: as `unpacked` and `running.start_of`.
     """
-    if shutil.which("bwrap") is None:
-        raise MissingToolError(
-            "bwrap is not installed", next_step="Install it (Debian: apt-get install bubblewrap) and run again."
-        )
-    line = arguments(image, unpacked(image, cache, progress), command)
+    start = running.start_of(image, command, more=variables, volumes=volumes)
+    runner = runners.choose(wanted.runner)
+    if runner == "bwrap":
+        return _in_sandbox(runners.bwrap_line(unpacked(image, wanted.home.cache, progress), start))
+    return _in_engine(Engine(runner), image, start, wanted=wanted, progress=progress)
+
+
+def _in_sandbox(line: list[str]) -> int:
     sys.stdout.flush()
     heard, told = os.pipe()
     with os.fdopen(heard, "rb") as status:
@@ -128,9 +136,63 @@ def run(image: Image, command: Sequence[str], *, cache: Path, progress: Progress
         return 128 - done.returncode
     if not started:
         # bwrap exits with 1 too, and a sandbox that failed is not a command that said no.
-        raise UndeterminedError(
-            "the command could not be started in the image",
-            next_step="See what bwrap says above; check that the program is in the image.",
-            code="not_started",
-        )
+        raise _not_started("bwrap")
     return done.returncode
+
+
+def _not_started(program: str) -> UndeterminedError:
+    return UndeterminedError(
+        "the command could not be started in the image",
+        next_step=f"See what {program} says above; check that the program is in the image.",
+        code="not_started",
+    )
+
+
+def _in_engine(engine: Engine, image: Image, start: Start, *, wanted: Settings, progress: Progress) -> int:
+    name = runners.image_name(image.digest)
+    if not dockerfile_tools.asked(*engine.has(name))[0]:
+        _load(engine, image, name, wanted.home, progress)
+    sys.stdout.flush()
+    done = subprocess.run(engine.run(name, start), check=False, env=settings.engine_environment())
+    if done.returncode < 0:
+        return 128 - done.returncode
+    if done.returncode == _ENGINE_FAILED:
+        raise _not_started(engine.program)
+    return done.returncode
+
+
+def _load(engine: Engine, image: Image, name: str, home: Home, progress: Progress) -> None:
+    work = home.cache / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(dir=work) as folder,
+        progress.task(f"Loading the image into {engine.program}"),
+        ArchiveWriter(Path(folder, "image.tar")) as archive,
+    ):
+        config = image.manifest.config
+        for blob in dict.fromkeys([image.descriptor, config, *image.manifest.layers]):
+            if blob.digest not in archive.blobs:
+                archive.add_blob(blob.digest, blob.size, _pieces(image, blob.digest))
+        archive.commit(image.descriptor, ArchiveNames(full=name, familiar=name), (), image.manifest)
+        done = subprocess.run(
+            engine.load(archive.path),
+            check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=settings.engine_environment(),
+        )
+        if done.returncode:
+            raise UndeterminedError(
+                f"{engine.program} did not take the image: {done.stderr.decode(errors='replace').strip()[-400:]}",
+                next_step=f"See whether `{engine.program} load` works here, or set TIDEWAITER_RUNNER.",
+                code="not_started",
+            )
+
+
+def _pieces(image: Image, digest: Digest) -> Iterator[bytes]:
+    if digest == image.digest:
+        yield image.source.read(digest)
+        return
+    with image.source.open(digest) as file:
+        while data := file.read(_CHUNK):
+            yield data

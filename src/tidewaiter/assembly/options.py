@@ -1,13 +1,13 @@
 """What a build can be told beside the project file and the locks."""
 
-from typing import Literal
+import os
 
 import msgspec
 
+from tidewaiter.oci.compression import Compression
 from tidewaiter.oci.manifest import LAYER_GZIP, LAYER_ZSTD, Platform
 
-Compression = Literal["gzip", "zstd"]
-
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 AMD64 = Platform(architecture="amd64", os="linux")
 
 
@@ -26,3 +26,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 DEFAULT = Options()
+
+
+def machine(otherwise: str) -> str:
+    """Architecture of this machine, in Go's names; `otherwise` when images are not made for it."""
+    return _MACHINES.get(os.uname().machine, otherwise)
+
+
+def here(wanted: Options) -> Options:
+    """`wanted` for the architecture of this machine."""
+    architecture = machine(wanted.platform.architecture)
+    if architecture == wanted.platform.architecture:
+        return wanted
+    return msgspec.structs.replace(wanted, platform=Platform(architecture=architecture, os="linux"), bytecode=None)

@@ -2,11 +2,11 @@
 
 The same wheel gives the same layer in every image with the same interpreter. A layer that is in the store already
 needs neither the download nor the unpacking of its wheels.
+
+Layers are made side by side: while one is written, the sources of the next are compiled.
 """
 
-import io
-import os
-import tempfile
+import posixpath
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -16,20 +16,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import isal
 import msgspec
 
-from tidewaiter.assembly import bytecode, wheel, wheel_cache, wheel_files
-from tidewaiter.assembly.bytecode import Compiler, Interpreter, bytecode_path
+from tidewaiter.assembly import bytecode, options, wheel, wheel_cache, wheel_files
+from tidewaiter.assembly.bytecode import Compiler, Interpreter
+from tidewaiter.assembly.bytecode_spool import Spool
+from tidewaiter.assembly.ground import Ground
 from tidewaiter.assembly.layer_cache import LayerCache
+from tidewaiter.assembly.options import Options
 from tidewaiter.assembly.part import Part
 from tidewaiter.assembly.python_lock import LockedWheel, PythonLock
 from tidewaiter.assembly.wheel import Wheel
-from tidewaiter.assembly.wheel_files import WheelFiles
-from tidewaiter.core import durable, limits
+from tidewaiter.assembly.wheel_files import Listing, WheelFiles
+from tidewaiter.assembly.wheel_sources import Make, WheelSources
+from tidewaiter.core import limits
 from tidewaiter.core.progress import Progress
 from tidewaiter.core.settings import Settings
-from tidewaiter.oci.layer import FORMAT_VERSION, Entry, LayerInfo, Opener, Sink, write_layer
+from tidewaiter.oci import compression
+from tidewaiter.oci.layer import FORMAT_VERSION, Content, Entry, LayerInfo, Opener, Sink, write_layer
 from tidewaiter.transport.client import Client
 
 OWN_LAYER_BYTES = 2 * limits.MIB
@@ -40,33 +44,61 @@ Group = tuple[LockedWheel, ...]
 Advance = Callable[[int], None]
 
 
-def group(wheels: Sequence[LockedWheel]) -> list[Group]:
-    """Wheels by layer: large ones alone, heaviest first, at most `PYTHON_LAYERS` layers; the rest by name, last."""
+class PythonLayers(msgspec.Struct, frozen=True):
+    """The layers of the wheels, in the order in which they stand in the image."""
+
+    parts: tuple[Part, ...]
+    library_path: tuple[str, ...]
+    """Folders that the loader has to search; empty without wheels that bring NVIDIA's libraries."""
+
+
+def group(wheels: Sequence[LockedWheel], most: int = limits.BUILT_LAYERS) -> list[Group]:
+    """Wheels by layer, at most `most` layers: large ones alone, heaviest first, and the rest by name, last."""
     large = [one for one in wheels if (one.size or 0) >= OWN_LAYER_BYTES]
     large.sort(key=lambda one: (-(one.size or 0), one.name))
-    if len(large) > limits.PYTHON_LAYERS or len(large) < len(wheels):
-        large = large[: limits.PYTHON_LAYERS - 1]
+    if len(large) > most or len(large) < len(wheels):
+        large = large[: max(most, 1) - 1]
     alone = set(large)
     rest = tuple(sorted((one for one in wheels if one not in alone), key=lambda one: one.name))
     return [*((one,) for one in large), *([rest] if rest else [])]
 
 
-def layer_key(wheels: Group, interpreter: Interpreter) -> Mapping[str, object]:
+def _merged(groups: Sequence[Group]) -> Group:
+    """The wheels that would have a layer of their own if there were more layers."""
+    return tuple(one for wheels in groups if len(wheels) > 1 for one in wheels if (one.size or 0) >= OWN_LAYER_BYTES)
+
+
+def layer_key(wheels: Group, interpreter: Interpreter, wanted: Options = options.DEFAULT) -> Mapping[str, object]:
     """Everything that the bytes of a layer of `wheels` depend on."""
-    return {
+    compiled = wanted.bytecode is not False
+    # Folders of an image that was not made here have attributes of their own.
+    foreign = {"foreign": [interpreter.identity, interpreter.program, interpreter.site]} if interpreter.foreign else {}
+    return foreign | {
         "kind": "python",
         "wheels": [[one.name, one.version, one.filename, one.sha256] for one in wheels],
         "python": interpreter.tag,
-        "interpreter": interpreter.identity,
+        "interpreter": interpreter.identity if compiled else None,
         "installation": wheel.FORMAT_VERSION,
-        "bytecode": bytecode.FORMAT_VERSION,
+        "bytecode": bytecode.FORMAT_VERSION if compiled else None,
         "layer": FORMAT_VERSION,
-        "compressor": f"isal {isal.__version__} level 1",
+        "compressor": compression.identity(wanted.compression),
     }
 
 
+def _library_path(listings: Sequence[Listing], site: str) -> tuple[str, ...]:
+    """Folders of NVIDIA's libraries: some releases of TensorFlow look for them only where the loader does."""
+    prefix = f"{site}/nvidia/"
+    folders = {
+        posixpath.dirname(path)
+        for listing in listings
+        for path in listing.files
+        if path.startswith(prefix) and ".so" in posixpath.basename(path)
+    }
+    return tuple(f"/{folder}" for folder in sorted(folders) if posixpath.basename(folder) == "lib")
+
+
 def _with_sizes(
-    wheels: Sequence[LockedWheel], cache: Path, client: Client, progress: Progress
+    wheels: Sequence[LockedWheel], cache: Path, sources: WheelSources, progress: Progress
 ) -> tuple[LockedWheel, ...]:
     """`wheels` with every size known: indexes without PEP 691 do not tell it, and layers are cut by it."""
     unknown = [one for one in wheels if one.size is None]
@@ -78,7 +110,7 @@ def _with_sizes(
     ):
 
         def size(one: LockedWheel) -> int:
-            found = wheel_cache.fetch(one, cache=cache, client=client).stat().st_size
+            found = wheel_cache.fetch(one, cache=cache, sources=sources).stat().st_size
             task.advance()
             return found
 
@@ -89,28 +121,45 @@ def _with_sizes(
 def build(
     lock: PythonLock,
     *,
+    wanted: Options = options.DEFAULT,
+    most: int = limits.BUILT_LAYERS,
     interpreter: Interpreter,
+    ground: Ground | None = None,
     layers: LayerCache,
     threads: int,
     settings: Settings,
     client: Client,
+    make: Make | None = None,
     progress: Progress,
-) -> tuple[Part, ...]:
-    """The layers of the locked wheels, bytecode included, in the order in which they stand in the image.
+) -> PythonLayers:
+    """At most `most` layers of the locked wheels, bytecode included unless `wanted` says otherwise.
 
     Raises:
         InputError: a wheel is malformed or hostile, or two wheels write different files to one path.
         IntegrityError: a wheel is not what the lock or its RECORD says.
         UndeterminedError: a wheel could not be fetched, or the interpreter does not run here.
     """
-    groups = group(_with_sizes(lock.wheels, settings.home.cache / "wheels", client, progress))
-    files = WheelFiles(settings.home.cache / "wheel-files", interpreter.version, layers.store)
-    known = [layers.find(layer_key(wheels, interpreter)) for wheels in groups]
+    sources = WheelSources(lock.indexes, settings, client, make=make)
+    groups = group(_with_sizes(lock.wheels, settings.home.cache / "wheels", sources, progress), most)
+    if merged := _merged(groups):
+        names = ", ".join(one.name for one in merged[:5]) + (", …" if len(merged) > 5 else "")
+        progress.note(
+            f"{len(merged)} large wheels share a layer, because an image has at most {limits.BUILT_LAYERS}: {names}"
+        )
+    files = WheelFiles(settings.home.cache / "wheel-files", interpreter.version, layers.store, interpreter.site or None)
+    known = layers.find_all([layer_key(wheels, interpreter, wanted) for wheels in groups])
     missing = [wheels for wheels, info in zip(groups, known, strict=True) if info is None]
     made: dict[Group, tuple[LayerInfo, bool]] = {}
     if missing:
         with _Workshop(
-            interpreter, layers=layers, files=files, threads=threads, cache=settings.home.cache, client=client
+            interpreter,
+            wanted,
+            ground=ground,
+            layers=layers,
+            files=files,
+            threads=threads,
+            cache=settings.home.cache,
+            sources=sources,
         ) as workshop:
             made = workshop.make(missing, progress)
     parts = []
@@ -125,10 +174,11 @@ def build(
                 title=f"wheel {wheels[0].filename}" if len(wheels) == 1 else f"{len(wheels)} wheels",
                 contents=tuple(str(one) for one in wheels),
                 reused=reused,
+                media_type=wanted.layer_type,
             )
         )
     wheel_files.require_disjoint(listings)
-    return tuple(parts)
+    return PythonLayers(tuple(parts), _library_path(listings, interpreter.site_packages))
 
 
 class _Stopped(Exception):  # noqa: N818  # not an error: another thread failed and reports why
@@ -141,25 +191,31 @@ class _Workshop:
     def __init__(
         self,
         interpreter: Interpreter,
+        wanted: Options,
         *,
+        ground: Ground | None,
         layers: LayerCache,
         files: WheelFiles,
         threads: int,
         cache: Path,
-        client: Client,
+        sources: WheelSources,
     ) -> None:
         self._interpreter = interpreter
+        self._wanted = wanted
+        self._ground = ground
         self._layers = layers
         self._files = files
         self._threads = threads
         self._cache = cache
-        self._client = client
+        self._sources = sources
         self._stop = threading.Event()
+        self._turn = threading.Lock()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         # Left in reverse: threads that wait for the compiler end when it kills its children.
-        self._builders = self._stack.enter_context(ThreadPoolExecutor(self._threads, "layer"))
+        # One layer is compiled while others are written.
+        self._builders = self._stack.enter_context(ThreadPoolExecutor(self._threads + 1, "layer"))
         self._fetchers = self._stack.enter_context(ThreadPoolExecutor(_DOWNLOADS, "wheel"))
         self._compiler = self._stack.enter_context(Compiler(self._interpreter, processes=self._threads))
         return self
@@ -203,7 +259,7 @@ class _Workshop:
 
     def _fetch(self, one: LockedWheel, advance: Advance) -> Path:
         return wheel_cache.fetch(
-            one, cache=self._cache / "wheels", client=self._client, advance=self._unless_stopped(advance)
+            one, cache=self._cache / "wheels", sources=self._sources, advance=self._unless_stopped(advance)
         )
 
     def _layer(
@@ -211,23 +267,33 @@ class _Workshop:
     ) -> tuple[LayerInfo, bool]:
         paths = [fetched[one].result() for one in wheels]
         make = partial(self._write, wheels, paths, self._unless_stopped(advance))
-        return self._layers.obtain(layer_key(wheels, self._interpreter), make)
+        return self._layers.obtain(layer_key(wheels, self._interpreter, self._wanted), make)
 
     def _write(self, wheels: Group, paths: Sequence[Path], advance: Advance, sink: Sink) -> LayerInfo:
         with ExitStack() as stack:
             opened = [
                 stack.enter_context(
-                    Wheel(path, one, python=self._interpreter.version, executable=self._interpreter.executable)
+                    Wheel(
+                        path,
+                        one,
+                        python=self._interpreter.version,
+                        executable=self._interpreter.executable,
+                        site=self._interpreter.site_packages,
+                    )
                 )
                 for one, path in zip(wheels, paths, strict=True)
             ]
             listings = [self._files.remember(one) for one in opened]
             wheel_files.require_disjoint(listings)
-            spool = stack.enter_context(_Spool(self._cache, self._interpreter.version))
-            for one in opened:
-                self._compiler.compile(one.sources(), spool.add)
-                advance(0)
-            return write_layer(sink, _once(opened, spool.content, advance))
+            spool = stack.enter_context(Spool(self._cache, self._interpreter.version))
+            if self._wanted.bytecode is not False:
+                with self._turn:  # so that the heaviest layer, whose turn is first, can be written soonest
+                    for one in opened:
+                        self._compiler.compile(one.sources(), spool.add)
+                        advance(0)
+            items = _once(opened, spool.content, advance)
+            fitted = items if self._ground is None else self._ground.fit(items)
+            return write_layer(sink, fitted, self._wanted.compression)
 
 
 def _raise_first(done: set[Future[tuple[LayerInfo, bool]]]) -> None:
@@ -238,7 +304,7 @@ def _raise_first(done: set[Future[tuple[LayerInfo, bool]]]) -> None:
 
 def _once(
     wheels: Sequence[Wheel], compiled: Mapping[str, tuple[int, Opener]], advance: Advance
-) -> Iterator[tuple[Entry, Opener | bytes | None]]:
+) -> Iterator[tuple[Entry, Content]]:
     """The files of all `wheels`; one that several share, as parts of a namespace do, is taken from the first."""
     seen = set[str]()
     for one in wheels:
@@ -246,43 +312,3 @@ def _once(
             if entry.path not in seen:
                 seen.add(entry.path)
                 yield entry, content
-
-
-class _Spool:
-    """Bytecode on disk until its layer is written. Use as a context manager; nothing remains."""
-
-    def __init__(self, folder: Path, version: str) -> None:
-        self._version = version
-        self._end = 0
-        self.content: dict[str, tuple[int, Opener]] = {}
-        """Size and opener by absolute path in the image."""
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by __exit__
-        except OSError as error:
-            raise durable.storage_error(error, str(folder)) from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-
-    def add(self, path: str, data: bytes) -> None:
-        """Keep the bytecode of the source at `path`."""
-        try:
-            written = 0
-            while written < len(data):
-                written += os.pwrite(self._file.fileno(), data[written:], self._end + written)
-        except OSError as error:
-            raise durable.storage_error(error, "bytecode") from error
-        self.content[bytecode_path(path, self._version)] = (
-            len(data),
-            partial(self._open, self._end, len(data)),
-        )
-        self._end += len(data)
-
-    def _open(self, offset: int, size: int) -> io.BytesIO:
-        return io.BytesIO(os.pread(self._file.fileno(), size, offset))

@@ -6,7 +6,7 @@ import tomllib
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -19,6 +19,12 @@ from tidewaiter.oci.digest import Digest
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+_SNAPSHOT = re.compile(r"\d{8}T\d{6}Z|https?://[^\s?#]+")
+_EXTENDED = 4
+"""Recipes that may extend one another in a row."""
+
+SYSTEM = "project-packages"
+"""Group of the packages that a project adds; no recipe may use the name."""
 
 Script = Literal["preinst", "postinst", "triggers"]
 
@@ -106,11 +112,13 @@ class AllowedScript(_Table, frozen=True):
     fingerprints: tuple[str, ...] = ()
 
 
-class _File(_Table, frozen=True):
+class _File(_Table, frozen=True, kw_only=True):
     name: str
     title: str
-    python: str
-    architecture: str
+    python: str = ""
+    """Minor version of its interpreter; empty when it has none."""
+    architecture: str = "amd64"
+    """What it is locked for when nothing else is asked."""
     suites: tuple[Suite, ...]
     groups: tuple[Group, ...]
     drops: tuple[Drop, ...] = ()
@@ -119,6 +127,14 @@ class _File(_Table, frozen=True):
     exclude: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
     allow_scripts: tuple[AllowedScript, ...] = ()
+    production: bool = True
+    """False marks the base, and every image on it, as not for production."""
+    snapshot: str = ""
+    """Time of a snapshot (`20260901T000000Z`), or address of an archive that stays as it is; empty: the mirror, now."""
+
+
+# Keys that came later leave the digest of a recipe that does not use them as it was, and with it every lock.
+_LATER: dict[str, object] = {"production": True, "snapshot": ""}
 
 
 class Recipe(_File, frozen=True, kw_only=True):
@@ -129,6 +145,11 @@ class Recipe(_File, frozen=True, kw_only=True):
     def drop(self, package: str) -> Drop | None:
         """The drop of that package, if it is dropped."""
         return next((drop for drop in self.drops if drop.package == package), None)
+
+    def layers(self, system: tuple[str, ...] = ()) -> tuple[Group, ...]:
+        """The groups, and one more for the packages `system` that a project adds."""
+        added = Group(name=SYSTEM, title="Debian packages of the project", packages=system)
+        return (*self.groups, added) if system else self.groups
 
 
 def _shipped() -> Traversable:
@@ -150,6 +171,23 @@ def load(name: str, *, own: Path | None = None) -> Recipe:
         NotFoundError: there is none of that name.
         InputError: the file is not TOML, has an unknown key or a wrong value.
     """
+    content, source = _read(name, own)
+    seen = [name]
+    while "extends" in content:
+        below = content.pop("extends")
+        if not isinstance(below, str) or below in seen or len(seen) > _EXTENDED:
+            raise InputError(
+                f"{source}: extends {below!r}: it names no recipe, or recipes extend one another in a circle",
+                next_step="Name one recipe that stands on its own.",
+                code="bad_recipe",
+            )
+        seen.append(below)
+        content = _extended(_read(below, own)[0], content)
+    return _recipe(content, name, source)
+
+
+def _read(name: str, own: Path | None) -> tuple[dict[str, Any], str]:
+    """What the file of a recipe says, and how it is called in errors."""
     known = names(own)
     if name not in known:
         near = difflib.get_close_matches(name, known, 1)
@@ -161,18 +199,36 @@ def load(name: str, *, own: Path | None = None) -> Recipe:
     if own is not None and (own / f"{name}.toml").is_file():
         path = own / f"{name}.toml"
         with path.open("rb") as file:
-            return parse(file.read(limits.PROJECT_FILE_BYTES + 1), name=name, source=str(path))
-    return parse((_shipped() / f"{name}.toml").read_bytes(), name=name, source=f"recipe {name}")
+            return _toml(file.read(limits.PROJECT_FILE_BYTES + 1), str(path)), str(path)
+    return _toml((_shipped() / f"{name}.toml").read_bytes(), f"recipe {name}"), f"recipe {name}"
+
+
+def _extended(below: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    """A recipe on top of another: its lists are appended, its other values replace."""
+    merged = dict(below)
+    for key, value in content.items():
+        known = merged.get(key)
+        merged[key] = [*known, *value] if isinstance(known, list) and isinstance(value, list) else value
+    return merged
 
 
 def parse(data: bytes, *, name: str, source: str) -> Recipe:
-    """The recipe in `data`; errors as in `load`, naming `source`."""
+    """The recipe in `data`, which extends no other; errors as in `load`, naming `source`."""
+    return _recipe(_toml(data, source), name, source)
+
+
+def _toml(data: bytes, source: str) -> dict[str, Any]:
     if len(data) > limits.PROJECT_FILE_BYTES:
         raise LimitError(f"{source} is over {limits.PROJECT_FILE_BYTES} bytes", next_step="Shorten the recipe.")
     try:
-        content = msgspec.convert(tomllib.loads(data.decode()), _File)
+        return tomllib.loads(data.decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{source} is not TOML: {error}", next_step="Mend the line named.") from error
+
+
+def _recipe(said: dict[str, Any], name: str, source: str) -> Recipe:
+    try:
+        content = msgspec.convert(said, _File)
     except msgspec.ValidationError as error:
         raise InputError(
             f"{source}: {error}",
@@ -180,9 +236,11 @@ def parse(data: bytes, *, name: str, source: str) -> Recipe:
             code="bad_recipe",
         ) from error
     _check(content, name, source)
+    values = msgspec.to_builtins(content)
+    named = {key: value for key, value in values.items() if key not in _LATER or value != _LATER[key]}
     return Recipe(
         **{field: getattr(content, field) for field in content.__struct_fields__},
-        digest=digests.of(msgspec.json.encode(content, order="deterministic")),
+        digest=digests.of(msgspec.json.encode(named)),
     )
 
 
@@ -202,6 +260,8 @@ def _names_fault(recipe: _File, name: str) -> str:
         return f"the recipe calls itself {recipe.name!r}, its file {name!r}"
     if not recipe.suites or not recipe.groups or any(not group.packages for group in recipe.groups):
         return "a recipe needs suites, and groups with packages"
+    if any(group.name == SYSTEM for group in recipe.groups):
+        return f"{SYSTEM!r} is the group of a project's own packages"
     wanted = [package for group in recipe.groups for package in group.packages]
     dropped = [drop.package for drop in recipe.drops]
     for what, values in {
@@ -221,7 +281,9 @@ def _names_fault(recipe: _File, name: str) -> str:
 
 
 def _values_fault(recipe: _File) -> str:
-    """What is wrong with environment and accounts; empty when nothing is."""
+    """What is wrong with environment, accounts and snapshot; empty when nothing is."""
+    if recipe.snapshot and not _SNAPSHOT.fullmatch(recipe.snapshot):
+        return f"snapshot {recipe.snapshot!r} is no time like 20260901T000000Z and no address"
     for line in recipe.environment:
         if not _VARIABLE.fullmatch(line):
             return f"environment {line!r} is not NAME=value"

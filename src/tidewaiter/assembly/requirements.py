@@ -2,14 +2,19 @@
 
 import hashlib
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+
+import msgspec
 
 from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, LimitError, NotFoundError
 from tidewaiter.core.project import Project
 
 _INCLUDE = re.compile(r"(?:-r|--requirement|-c|--constraint)(?:\s+|\s*=\s*|(?<=-[rc]))(\S+)")
+
+_SOURCE = re.compile(r"(-i|-f|--(?:extra-)?index-url|--index|--default-index|--find-links|--no-index)(?=[\s=]|$)")
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
@@ -57,6 +62,46 @@ def files(project: Project) -> Iterator[tuple[str, bytes]]:
             include = _INCLUDE.match(line.strip())
             if include:
                 todo.append(include[1] if "://" in include[1] else str(PurePosixPath(name).parent / include[1]))
+
+
+def require_plain(project: Project) -> None:
+    """Raise `InputError` when the requirements name an index: where packages come from stands in the project file."""
+    for name, data in files(project):
+        for number, line in enumerate(data.decode(errors="replace").splitlines(), 1):
+            option = _SOURCE.match(line.strip())
+            if option:
+                raise InputError(
+                    f"{project.requirements.parent / name}:{number}: {option[1]} says where packages come from",
+                    next_step="Write [[python.indexes]] with the packages that come from there into tidewaiter.toml, "
+                    "or set TIDEWAITER_PYTHON_INDEX for all packages.",
+                )
+
+
+def of_package(project: Project) -> list[str] | None:
+    """`[build-system] requires` of the project's own package (PEP 518); None unless `[app] package` is set.
+
+    Raises:
+        InputError: there is no pyproject.toml, or it is malformed.
+    """
+    if not project.file.app.package:
+        return None
+    path = project.directory / "pyproject.toml"
+    problem = ""
+    try:
+        system = tomllib.loads(read_bounded(path, limits.PROJECT_FILE_BYTES).decode())["build-system"]
+        return msgspec.convert(system["requires"], list[str])
+    except FileNotFoundError:
+        problem = "does not exist"
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        problem = f"is not TOML: {error}"
+    except (KeyError, TypeError, msgspec.ValidationError):
+        problem = "has no [build-system] with requires"
+    raise InputError(
+        f"{path} {problem}, and [app] package asks for the project's own wheel",
+        next_step="Write [build-system] with requires and build-backend (PEP 517), or take package out.",
+    )
 
 
 def sha256(project: Project) -> str:

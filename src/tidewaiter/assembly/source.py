@@ -74,7 +74,8 @@ def _first(directory: Path, *arguments: str) -> str:
         return ""
 
 
-def _walk(start: Path) -> Iterator[Path]:
+def walk(start: Path) -> Iterator[Path]:
+    """Every file, link and other thing at or below `start`, by bytes of the name, but what never enters an image."""
     if not start.is_symlink() and start.is_dir():
         try:
             children = sorted(start.iterdir(), key=lambda path: os.fsencode(path.name))
@@ -82,7 +83,7 @@ def _walk(start: Path) -> Iterator[Path]:
             raise InputError(f"{start} cannot be read: {error.strerror}", next_step="Mend its permissions.") from error
         for child in children:
             if child.name not in IGNORED_NAMES and child.suffix != ".pyc":
-                yield from _walk(child)
+                yield from walk(child)
     else:
         yield start
 
@@ -90,16 +91,26 @@ def _walk(start: Path) -> Iterator[Path]:
 def included(project: Project) -> Iterator[Path]:
     """Every file and link below `[app] include`; a name that does not exist is given as it is."""
     for name in project.file.app.include:
-        yield from _walk(project.directory / name)
+        yield from walk(project.directory / name)
+
+
+def _folders(project: Project) -> list[str]:
+    """What Git is asked about: the app, and models whose content the project file does not pin itself."""
+    return [*project.file.app.include, *(model.path for model in project.file.models if model.digest is None)]
 
 
 def _inputs(project: Project) -> list[Path]:
     """The files that decide what the image contains, besides those of the app."""
     python = [] if project.file.python is None else [project.requirements, project.python_lock]
-    return [project.path, *python, project.base_lock]
+    build = [] if project.file.build is None else [project.directory / project.file.build.dockerfile]
+    # Locks for other architectures count when they are there.
+    others = sorted(project.directory.glob("base.*.lock"))
+    if python:
+        others += sorted(project.requirements.parent.glob("pylock.*.toml"))
+    return [project.path, *python, project.base_lock, *others, *build]
 
 
-def _tracked(project: Project, names: list[str]) -> dict[str, tuple[str, str]]:
+def tracked(project: Project, names: list[str]) -> dict[str, tuple[str, str]]:
     """Mode and object ID by path (from the project's folder) of what Git's index holds below `names`."""
 
     def entries(*options: str) -> list[tuple[str, str, str]]:
@@ -113,7 +124,7 @@ def _tracked(project: Project, names: list[str]) -> dict[str, tuple[str, str]]:
     return {path: (mode, name) for path, mode, name in found}
 
 
-def _object(path: Path, algorithm: str) -> tuple[str, str]:
+def object_of(path: Path, algorithm: str) -> tuple[str, str]:
     """Mode and object ID that Git would give the file as it lies there, unfiltered; raises `OSError`."""
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
@@ -126,6 +137,18 @@ def _object(path: Path, algorithm: str) -> tuple[str, str]:
     return "100755" if status.st_mode & stat.S_IXUSR else "100644", found.hexdigest()
 
 
+def _context_differs(project: Project, context: str, algorithm: str) -> bool:
+    """Whether what Git tracks in the context of a Dockerfile is not what the commit holds; raises `OSError`.
+
+    Nothing else reaches the builder, so untracked files do not count.
+    """
+    asked = ("--untracked-files=no", "--ignore-submodules=none", "--", context)
+    if _git(project.directory, "status", "--porcelain=v1", "-z", *asked):
+        return True
+    held = tracked(project, [context])
+    return any(object_of(project.directory / path, algorithm) != known for path, known in held.items())
+
+
 def _differs(project: Project, commit: str) -> bool:
     """Whether an input is not, to the byte and to the executable bit, what the commit holds.
 
@@ -133,21 +156,27 @@ def _differs(project: Project, commit: str) -> bool:
     ignored modes, ignored files of submodules), and takes a file for unchanged that a filter or another line
     ending made differ, so that one commit would give two images.
     """
-    names = [str(path.relative_to(project.directory)) for path in _inputs(project)] + list(project.file.app.include)
+    names = [str(path.relative_to(project.directory)) for path in _inputs(project)] + _folders(project)
     status = _git(project.directory, "status", "--porcelain=v1", "-z", "--ignore-submodules=none", "--", *names)
     if any(not set(Path(record[3:]).parts) & IGNORED_NAMES for record in status.split("\0") if record):
         return True
-    here = {path for path in (*_inputs(project), *included(project)) if path.is_symlink() or path.exists()}
-    tracked = {
+    folders = (path for name in _folders(project) for path in walk(project.directory / name))
+    here = {path for path in (*_inputs(project), *folders) if path.is_symlink() or path.exists()}
+    known = {
         path: held
-        for path, held in _tracked(project, names).items()
+        for path, held in tracked(project, names).items()
         if not set(Path(path).parts) & IGNORED_NAMES and not any(part.endswith(".pyc") for part in Path(path).parts)
     }
-    if {str(path.relative_to(project.directory)) for path in here} != set(tracked):
+    if {str(path.relative_to(project.directory)) for path in here} != set(known):
         return True
     algorithm = "sha1" if len(commit) == 40 else "sha256"
     try:
-        return any(_object(path, algorithm) != tracked[str(path.relative_to(project.directory))] for path in here)
+        if any(object_of(path, algorithm) != known[str(path.relative_to(project.directory))] for path in here):
+            return True
+        build = project.file.build
+        whole = "." if project.file.app.package else ""  # the project's own wheel is made of all that Git tracks
+        context = whole or ("" if build is None else build.context)
+        return bool(context) and _context_differs(project, context, algorithm)
     except OSError:
         return True  # gone or unreadable meanwhile: it is not what the commit holds
 

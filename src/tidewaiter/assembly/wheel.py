@@ -32,9 +32,9 @@ from tidewaiter.assembly.bytecode import Source, bytecode_path
 from tidewaiter.assembly.python_lock import LockedWheel
 from tidewaiter.assembly.wheel_archive import Advance, Member, WheelArchive
 from tidewaiter.core.errors import InputError, IntegrityError
-from tidewaiter.oci.layer import Entry, Opener, check_path
+from tidewaiter.oci.layer import Content, Entry, Opener, check_path
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Part of every layer cache key: raise it when the files that the same wheel gives change."""
 
 _INSTALLER = {"INSTALLER": b"tidewaiter\n"}
@@ -101,11 +101,10 @@ class _Source(WheelSource):
 class _Destination(WheelDestination):
     """Notes where `installer` wants files, instead of writing them."""
 
-    def __init__(self, archive: WheelArchive, python: str, executable: str) -> None:
+    def __init__(self, archive: WheelArchive, python: str, executable: str, site: str) -> None:
         self._archive = archive
         self._executable = executable
         self.files: dict[str, InstalledFile] = {}
-        site = site_packages(python)
         self._folders = {
             "purelib": site,
             "platlib": site,
@@ -159,8 +158,11 @@ class Wheel:
             lock calls it.
     """
 
-    def __init__(self, path: Path, locked: LockedWheel, *, python: str, executable: str) -> None:
+    def __init__(
+        self, path: Path, locked: LockedWheel, *, python: str, executable: str, site: str | None = None
+    ) -> None:
         self.locked = locked
+        self._site = site or site_packages(python)
         self._python = python
         self._archive = WheelArchive(path, locked.filename)
         try:
@@ -196,7 +198,7 @@ class Wheel:
             )
 
     def _plan(self, executable: str) -> dict[str, InstalledFile]:
-        destination = _Destination(self._archive, self._python, executable)
+        destination = _Destination(self._archive, self._python, executable, self._site)
         try:
             installer.install(_Source(self._archive), destination, _INSTALLER)
         except (configparser.Error, AssertionError) as error:  # installer asserts the form of an entry point
@@ -209,11 +211,11 @@ class Wheel:
     @property
     def record_path(self) -> str:
         """Where RECORD lies, relative to the root."""
-        return f"{site_packages(self._python)}/{self._archive.dist_info}/RECORD"
+        return f"{self._site}/{self._archive.dist_info}/RECORD"
 
     def sources(self) -> Iterator[tuple[str, Source]]:
         """Python modules to compile: absolute path in the image, and how to read them."""
-        prefix = site_packages(self._python) + "/"
+        prefix = self._site + "/"
         for path, file in self.files.items():
             if path.startswith(prefix) and path.endswith(".py"):
                 yield f"/{path}", self._reader(file.content)
@@ -223,31 +225,33 @@ class Wheel:
 
     def items(
         self, bytecode: Mapping[str, tuple[int, Opener]], advance: Advance | None = None
-    ) -> Iterator[tuple[Entry, Opener | bytes | None]]:
+    ) -> Iterator[tuple[Entry, Content]]:
         """Everything to write into a layer; `bytecode` gives size and content by absolute path.
 
         `advance` hears of the packed bytes taken from the wheel.
         """
         rows = [(path, file.record_hash, str(file.entry.size)) for path, file in self.files.items()]
         for path, file in self.files.items():
-            yield file.entry, self._opener(file.content, advance)
-            compiled = bytecode.get("/" + bytecode_path(path, self._python))
-            if compiled is not None and path.endswith(".py"):
+            yield file.entry, self._content(file.content, advance)
+            where = bytecode_path(path, self._python) if path.endswith(".py") else ""
+            if where and (compiled := bytecode.get("/" + where)) is not None:
                 size, opener = compiled
-                where = bytecode_path(path, self._python)
                 yield Entry(path=where, kind="file", size=size), opener
                 rows.append((where, "", ""))  # as pip does: bytecode may be made again at any time
         data = self._record([*rows, (self.record_path, "", "")])
         yield Entry(path=self.record_path, kind="file", size=len(data)), data
 
-    def _opener(self, content: Member | bytes, advance: Advance | None) -> Opener | bytes:
-        return content if isinstance(content, bytes) else lambda: self._archive.open(content, advance)
+    def _content(self, content: Member | bytes, advance: Advance | None) -> Content:
+        return content if isinstance(content, bytes) else self._archive.content(content, advance)
 
     def _record(self, rows: list[tuple[str, str, str]]) -> bytes:
-        site = "/" + site_packages(self._python)
+        site = self._site + "/"
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
-        relative = [(posixpath.relpath(f"/{path}", site), recorded, size) for path, recorded, size in rows]
+        relative = [
+            (path.removeprefix(site) if path.startswith(site) else posixpath.relpath(f"/{path}", f"/{site}"), *rest)
+            for path, *rest in rows
+        ]
         for row in sorted(relative, key=lambda row: row[0].encode()):
             writer.writerow(row)
         return text.getvalue().encode()
@@ -257,10 +261,10 @@ def require_folders(paths: Mapping[str, object], source: str) -> None:
     """Raise `InputError` when one of `paths` would have to be a file and a folder at once."""
     folders = set[str]()
     for path in paths:
-        folder = posixpath.dirname(path)
+        folder = path.rpartition("/")[0]
         while folder and folder not in folders:
             folders.add(folder)
-            folder = posixpath.dirname(folder)
+            folder = folder.rpartition("/")[0]
     both = sorted(folders & paths.keys())
     if both:
         raise InputError(

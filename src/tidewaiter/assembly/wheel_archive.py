@@ -4,6 +4,7 @@
    and unknown compression are refused.
 2. Every file must stand in RECORD with a strong hash and its size.
 3. A file's bytes are compared with both while they are read; the last piece is handed over only when they agree.
+   Where the deflate data is wanted too, it must be exactly the file's, with nothing behind it.
 """
 
 import base64
@@ -11,10 +12,12 @@ import csv
 import hashlib
 import io
 import os
+import re
 import stat
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
@@ -23,13 +26,15 @@ from isal import isal_zlib
 
 from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, IntegrityError, LimitError
-from tidewaiter.oci.layer import check_path
+from tidewaiter.oci.layer import Content, Deflated, check_path
 
 _CHUNK = 1 << 18
+_PIECE = 1 << 20
 _InflateError = cast("type[Exception]", isal_zlib.error)  # the stub calls the class an instance
 _HASHES = {"sha256": 44, "sha384": 64, "sha512": 88}
 _BROKEN = "Do not use this wheel: it is broken or hostile. Choose another release, or ask its publisher."
 _SIGNATURES = ("RECORD.jws", "RECORD.p7s")
+_UNSAFE = re.compile(r"[\x00-\x1f\\]")
 _ENCRYPTED = 0x1
 _UTF8_NAME = 0x800
 
@@ -138,14 +143,10 @@ class _Stream(io.RawIOBase):
     def _verify(self) -> None:
         if self._next(1):
             raise self._broken(f"is longer than {self._member.size} bytes")
-        if self._hash is None:
-            return
-        actual = base64.urlsafe_b64encode(self._hash.digest()).decode().rstrip("=")
-        if actual != self._member.hash:
-            raise self._broken(f"has {self._member.algorithm} {actual} instead of {self._member.hash} as RECORD says")
+        self._archive.require_hash(self._member, self._hash)
 
     def _broken(self, what: str) -> IntegrityError:
-        return IntegrityError(f"{self._archive.filename}: {self._member.name} {what}", next_step=_BROKEN)
+        return self._archive.broken(self._member, what)
 
 
 class WheelArchive:
@@ -179,6 +180,18 @@ class WheelArchive:
         """The error to raise when this wheel cannot be accepted because of `reason`."""
         return InputError(f"{self.filename}: {reason}", next_step=_BROKEN, code=code)
 
+    def broken(self, member: Member, what: str) -> IntegrityError:
+        """The error to raise when `member` is not what zip or RECORD says; `what` goes on after its name."""
+        return IntegrityError(f"{self.filename}: {member.name} {what}", next_step=_BROKEN)
+
+    def require_hash(self, member: Member, found: "hashlib._Hash | None") -> None:
+        """Raise `IntegrityError` unless RECORD says `found` of `member`."""
+        if found is None:
+            return
+        actual = base64.urlsafe_b64encode(found.digest()).decode().rstrip("=")
+        if actual != member.hash:
+            raise self.broken(member, f"has {member.algorithm} {actual} instead of {member.hash} as RECORD says")
+
     # 1. The zip's directory
 
     def _directory(self, path: Path) -> dict[str, zipfile.ZipInfo]:
@@ -203,7 +216,7 @@ class WheelArchive:
 
     def _checked_name(self, info: zipfile.ZipInfo) -> str:
         name = info.orig_filename
-        if "\\" in name or any(ord(character) < 32 for character in name):
+        if _UNSAFE.search(name):
             raise self.refuse(f"the path {name[:200]!r} holds a backslash or control character", code="unsafe_path")
         check_path(name.removesuffix("/"), source=self.filename)
         kind = stat.S_IFMT(info.external_attr >> 16)
@@ -268,18 +281,62 @@ class WheelArchive:
 
     def data_offset(self, member: Member) -> int:
         """Where the member's data starts in the file."""
-        head = os.pread(self.descriptor, 30, member.header_offset)
-        if len(head) != 30 or head[:4] != b"PK\x03\x04":
+        expected = member.name.encode("utf-8" if member.utf8 else "cp437", "replace")
+        head = os.pread(self.descriptor, 30 + len(expected), member.header_offset)
+        if len(head) < 30 or head[:4] != b"PK\x03\x04":
             raise self.refuse(f"the local header of {member.name} is missing")
         name_size, extra_size = (int.from_bytes(head[at : at + 2], "little") for at in (26, 28))
-        name = os.pread(self.descriptor, name_size, member.header_offset + 30)
-        if name != member.name.encode("utf-8" if member.utf8 else "cp437", "replace"):
+        if name_size != len(expected) or head[30:] != expected:
             raise self.refuse(f"the local header of {member.name} names another file")
         return member.header_offset + 30 + name_size + extra_size
 
     def open(self, member: Member, advance: Advance | None = None) -> IO[bytes]:
         """The member's bytes, verified as they are read; `advance` hears of the packed bytes taken."""
         return cast("IO[bytes]", _Stream(self, member, advance))
+
+    def content(self, member: Member, advance: Advance | None = None) -> Content:
+        """The member for a layer: as `open`, with its deflate data where it is deflated."""
+        opener = partial(self.open, member, advance)
+        if not member.deflated:
+            return opener
+        return Deflated(size=member.packed, open=opener, pieces=partial(self._pieces, member, advance))
+
+    def _pieces(self, member: Member, advance: Advance | None) -> Iterator[tuple[bytes, bytes]]:
+        """All of a deflated member's packed bytes beside all of its bytes, verified as those of a stream."""
+        at = self.data_offset(member)
+        end, left = at + member.packed, member.size
+        found = hashlib.new(member.algorithm) if member.algorithm else None
+        inflate = isal_zlib.decompressobj(-15)
+        while not inflate.eof:
+            packed = os.pread(self.descriptor, min(_CHUNK, end - at), at)
+            if not packed:
+                raise self.broken(member, "is cut")
+            at += len(packed)
+            if advance:
+                advance(len(packed))
+            for data in self._inflated(member, inflate, packed):
+                left -= len(data)
+                if found is not None:
+                    found.update(data)
+                if left < 0 or (left and inflate.eof):
+                    raise self.broken(member, f"does not have {member.size} bytes")
+                if inflate.eof:
+                    if at != end or inflate.unused_data:
+                        raise self.broken(member, "has data behind its end")
+                    self.require_hash(member, found)
+                yield packed, data
+                packed = b""
+
+    def _inflated(self, member: Member, inflate: isal_zlib.Decompress, packed: bytes) -> Iterator[bytes]:
+        """What `packed` adds, in bounded pieces."""
+        data = b""
+        while not inflate.eof and (packed or len(data) == _PIECE):
+            try:
+                data = inflate.decompress(packed, _PIECE)
+            except _InflateError as error:
+                raise self.broken(member, f"does not inflate: {error}") from error
+            packed = inflate.unconsumed_tail
+            yield data
 
     def read(self, member: Member) -> bytes:
         """A small member whole; raises `LimitError` over `WHEEL_METADATA_BYTES`."""

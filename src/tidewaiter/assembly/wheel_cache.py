@@ -14,9 +14,9 @@ from typing import BinaryIO
 import msgspec
 
 from tidewaiter.assembly.python_lock import LockedWheel
-from tidewaiter.core import durable, limits
-from tidewaiter.core.errors import InputError, IntegrityError, LimitError, NotFoundError
-from tidewaiter.transport.client import Client
+from tidewaiter.assembly.wheel_sources import WheelSources
+from tidewaiter.core import durable, leases, limits
+from tidewaiter.core.errors import IntegrityError, LimitError, NotFoundError
 
 _CHUNK = 1 << 20
 _STAMP = "verified.json"
@@ -78,10 +78,11 @@ def _hash(path: Path) -> str:
     return found.hexdigest()
 
 
-def fetch(wheel: LockedWheel, *, cache: Path, client: Client, advance: Advance | None = None) -> Path:
+def fetch(wheel: LockedWheel, *, cache: Path, sources: WheelSources, advance: Advance | None = None) -> Path:
     """Where the verified wheel lies in `cache`; it is downloaded (or copied from the project) when it is not there.
 
-    `advance` hears of the bytes of a download, or of the whole wheel when none was needed.
+    A recorded wheel is built again instead. A download that is cut goes on where it stopped. `advance` hears of the
+    bytes of a download, or of the whole wheel when none was needed.
 
     Raises:
         IntegrityError: the bytes that came do not have the locked hash or size; nothing is kept.
@@ -89,8 +90,14 @@ def fetch(wheel: LockedWheel, *, cache: Path, client: Client, advance: Advance |
         StorageError: the disk refused.
     """
     folder = cache / wheel.sha256
+    leases.claim(folder)
     path = folder / wheel.filename
     if _is_intact(wheel, path, folder / _STAMP):
+        if advance:
+            advance(path.stat().st_size)
+        return path
+    if wheel.built is not None and wheel.path is None and sources.make is not None:
+        path = sources.make(wheel)
         if advance:
             advance(path.stat().st_size)
         return path
@@ -100,7 +107,7 @@ def fetch(wheel: LockedWheel, *, cache: Path, client: Client, advance: Advance |
             folder.mkdir(parents=True, exist_ok=True)
             with temporary.open("xb") as file:
                 sink = _Sink(file, path, advance)
-                _receive(wheel, sink, client)
+                _receive(wheel, sink, sources)
                 _verify(wheel, sink)
                 file.flush()
                 os.fsync(file.fileno())
@@ -137,13 +144,12 @@ def _record(path: Path, stamp_path: Path) -> None:
         durable.write_atomically(stamp_path, msgspec.json.encode(stamp))
 
 
-def _receive(wheel: LockedWheel, sink: _Sink, client: Client) -> None:
+def _receive(wheel: LockedWheel, sink: _Sink, sources: WheelSources) -> None:
     limit = wheel.size or limits.WHEEL_BYTES
     if wheel.path is None:
-        if wheel.url is None:
-            raise InputError(f"the lock does not say where {wheel.filename} is", next_step="Lock again.")
+        url, headers = sources.address(wheel)
         try:
-            client.download(wheel.url, sink, limit=limit)
+            sources.client.download(url, sink, limit=limit, headers=headers)
         except LimitError as error:
             raise IntegrityError(
                 f"{wheel}: {wheel.filename} is longer than the {limit} bytes that the lock expects",

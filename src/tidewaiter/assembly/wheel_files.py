@@ -1,6 +1,7 @@
 """Which files each wheel brings, remembered beside its layer, and whether two wheels fight over a path."""
 
 import csv
+import hashlib
 import io
 import posixpath
 from collections.abc import Iterable, Sequence
@@ -32,13 +33,15 @@ class Listing(msgspec.Struct, frozen=True):
 class WheelFiles:
     """Listings of wheels, kept as files in `directory`; one that is lost is read from the layer in `store` again."""
 
-    def __init__(self, directory: Path, python: str, store: Layout) -> None:
+    def __init__(self, directory: Path, python: str, store: Layout, site: str | None = None) -> None:
         self._directory = directory
-        self._python = python
+        self._site = site or site_packages(python)
+        place = "" if site is None else "-" + hashlib.sha256(site.encode()).hexdigest()[:16]
+        self._suffix = f"{python}-{wheels.FORMAT_VERSION}{place}.json"
         self._store = store
 
     def _path(self, wheel: LockedWheel) -> Path:
-        return self._directory / f"{wheel.sha256}-{self._python}-{wheels.FORMAT_VERSION}.json"
+        return self._directory / f"{wheel.sha256}-{self._suffix}"
 
     def remember(self, wheel: Wheel) -> Listing:
         """The listing of an opened wheel, kept for later builds."""
@@ -59,12 +62,14 @@ class WheelFiles:
     def _from_layer(self, group: Sequence[LockedWheel], layer: LayerInfo) -> list[Listing]:
         by_name = {one.name: one for one in group}
         found: list[Listing] = []
-        site = site_packages(self._python)
+        site = self._site
         with self._store.open(layer.digest) as blob:
             for entry, content in Reader(blob):
                 folder, name = posixpath.split(entry.path)
                 if name != "RECORD" or not folder.endswith(".dist-info") or content is None:
                     continue
+                if posixpath.dirname(folder) != site:
+                    continue  # of what a wheel carries along inside itself
                 rows = csv.reader(io.StringIO(content.read(limits.WHEEL_METADATA_BYTES).decode(), newline=""))
                 files = {posixpath.normpath(f"{site}/{row[0]}"): row[1] for row in rows if row[1]}
                 one = by_name[canonicalize_name(distribution(posixpath.basename(folder)))]
@@ -87,10 +92,10 @@ def require_disjoint(listings: Iterable[Listing]) -> None:
                     next_step=_CHOOSE,
                     code="conflicting_wheels",
                 )
-            folder = posixpath.dirname(path)
+            folder = path.rpartition("/")[0]
             while folder and folder not in folders:
                 folders[folder] = listing.wheel
-                folder = posixpath.dirname(folder)
+                folder = folder.rpartition("/")[0]
     for path in sorted(files.keys() & folders.keys()):
         raise InputError(
             f"/{path} is a file of {files[path][0]} and a folder of {folders[path]}",

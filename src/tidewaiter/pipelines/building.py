@@ -1,36 +1,33 @@
 """Step: project to image in the store, with its build recorded."""
 
+from pathlib import Path
+
 import msgspec
 
 from tidewaiter.assembly import build as assembly
+from tidewaiter.assembly import options, provenance
 from tidewaiter.assembly.build import Build
+from tidewaiter.assembly.options import Options
+from tidewaiter.assembly.python_lock import PythonLock
+from tidewaiter.catalog import glance
 from tidewaiter.catalog.records import BuildRecord, BuiltLayer, Material, Visibility
+from tidewaiter.core import durable
 from tidewaiter.core.project import Project
+from tidewaiter.pipelines.fetching import Fetcher
 from tidewaiter.pipelines.workshop import Workshop
 
 VISIBILITY = "dev.tidewaiter.visibility"
 """Annotation of an entry of the store's `index.json`: `built`, or `cleared` once policy allowed it."""
 
-LOCAL_BUILDER = "local"
-
 
 def _materials(build: Build) -> tuple[Material, ...]:
-    """Every input that the image's bytes depend on, by digest."""
-    locks = build.locks
-    found = [Material("git", f"gitCommit:{build.source.commit}")]
-    if locks.recipe is not None:
-        found.append(Material(f"recipe {locks.recipe.name}", locks.recipe.digest))
-    if locks.base is not None:
-        found += [
-            Material(
-                f"pkg:deb/debian/{package.name}@{package.version}?arch={package.architecture}",
-                f"sha256:{package.sha256}",
-            )
-            for package in locks.base.packages
-        ]
-    if locks.python is not None:
-        found += [Material(wheel.filename, f"sha256:{wheel.sha256}") for wheel in locks.python.wheels]
-    return tuple(found)
+    """Every input that the image's bytes depend on, by digest: those of the provenance."""
+    return tuple(Material(one.name, f"{one.algorithm}:{one.value}") for one in provenance.dependencies(build))
+
+
+def _has_base(build: Build) -> bool:
+    """Whether others may stand on the same base: what a Dockerfile gives is one image's own."""
+    return build.foundation.base_layers > 0 and not build.foundation.builder
 
 
 def _record(build: Build) -> BuildRecord:
@@ -57,13 +54,15 @@ def _record(build: Build) -> BuildRecord:
         commit=build.source.commit,
         dirty=build.source.dirty,
         branch=build.source.branch,
-        builder=LOCAL_BUILDER,
+        builder=provenance.LOCAL_BUILDER,
         started=build.started,
         finished=build.finished,
         seconds=build.seconds,
         created=build.created,
         base_name=build.foundation.name,
         base_lock=build.foundation.lock_digest,
+        base_digest=build.foundation.image.digest if _has_base(build) else None,
+        base_layers=build.foundation.base_layers if _has_base(build) else 0,
         python_lock=build.locks.python_digest,
         materials=_materials(build),
         reused_layers=sum(part.reused for part in build.parts),
@@ -71,22 +70,54 @@ def _record(build: Build) -> BuildRecord:
     )
 
 
-def build(workshop: Workshop, project: Project) -> Build:
+def build(workshop: Workshop, project: Project, wanted: Options = options.DEFAULT) -> Build:
     """Build `project`, record the build, and let its tag mean the image in the catalog, not yet cleared.
+
+    A build that made nothing new, of a commit whose build is recorded, is not recorded once more.
 
     Raises:
         TidewaiterError: as `assembly.build.build`; nothing is recorded or tagged then.
     """
     made = assembly.build(
         project,
+        wanted=wanted,
         layers=workshop.layers,
         settings=workshop.settings,
         client=workshop.client,
+        images=Fetcher(workshop),
         progress=workshop.progress,
     )
-    workshop.catalog.record_build(_record(made))
-    workshop.catalog.set_tag(made.name, made.source.tag, made.image.digest)
+    record = _record(made)
+    if record.built_layers or not _known(workshop, record, made.tag):
+        workshop.catalog.record_build(record)
+        workshop.catalog.set_tag(made.name, made.tag, made.image.digest)
     return made
+
+
+def _known(workshop: Workshop, record: BuildRecord, tag: str) -> bool:
+    try:
+        return glance.knows_build(workshop.settings.home.catalog, record, tag)
+    except glance.UnansweredError:
+        return False
+
+
+def lock(workshop: Workshop, project: Project, *, wanted: Options = options.DEFAULT) -> PythonLock:
+    """Resolve the requirements of `project` anew and write the lock; errors as `assembly.build.lock_python`."""
+    return assembly.lock_python(
+        project,
+        wanted=wanted,
+        layers=workshop.layers,
+        settings=workshop.settings,
+        client=workshop.client,
+        images=Fetcher(workshop),
+        progress=workshop.progress,
+    )
+
+
+def write_provenance(made: Build, path: Path) -> None:
+    """Write the in-toto statement about the build to `path`, atomically. Raises `StorageError`."""
+    statement = provenance.of(made).statement(made.name, made.image.digest)
+    durable.write_atomically(path.absolute(), msgspec.json.format(msgspec.json.encode(statement), indent=2) + b"\n")
 
 
 def list_in_store(workshop: Workshop, made: Build) -> None:
@@ -99,9 +130,9 @@ def list_in_store(workshop: Workshop, made: Build) -> None:
 
 
 def _visibility(workshop: Workshop, made: Build) -> Visibility:
-    record = workshop.catalog.image(f"{made.name}@{made.image.digest}")
-    found: Visibility = "built"
-    for tag in record.summary.tags:
-        if tag.name == made.source.tag:
-            found = tag.visibility
-    return found
+    try:
+        current = glance.tag(workshop.settings.home.catalog, made.name, made.tag)
+    except glance.UnansweredError:
+        record = workshop.catalog.image(f"{made.name}@{made.image.digest}")
+        return next((tag.visibility for tag in record.summary.tags if tag.name == made.tag), "built")
+    return current.visibility if current and current.digest == made.image.digest else "built"

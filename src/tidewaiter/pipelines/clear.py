@@ -67,7 +67,7 @@ def clear(workshop: Workshop, project: Project, signer: SigningKey) -> Cleared:
     note = workshop.progress.note
     note("1/6 build")
     made = building.build(workshop, project)
-    named = images.open_stored(workshop, StoredReference(name=made.name, tag=made.source.tag, digest=made.image.digest))
+    named = images.open_stored(workshop, StoredReference(name=made.name, tag=made.tag, digest=made.image.digest))
     note("2/6 inspect")
     facts = looking.inspect(workshop, named)
     note("3/6 match with advisories")
@@ -86,7 +86,7 @@ def clear(workshop: Workshop, project: Project, signer: SigningKey) -> Cleared:
     note("5/6 sign")
     signature = trusting.sign(workshop, made.name, made.image.digest, signer)
     note("6/6 clear")
-    workshop.catalog.set_tag(made.name, made.source.tag, made.image.digest, cleared_for=verdict.environment)
+    workshop.catalog.set_tag(made.name, made.tag, made.image.digest, cleared_for=verdict.environment)
     building.list_in_store(workshop, made)
     return Cleared(build=made, facts=facts, scan=scan, verdict=verdict, beyond=beyond, signature=signature)
 

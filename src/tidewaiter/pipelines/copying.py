@@ -138,8 +138,7 @@ class Places:
     def _stored(self, given: StoreReference) -> _Origin:
         from tidewaiter.distribution import attached
         from tidewaiter.distribution.layout_place import LayoutPlace
-        from tidewaiter.pipelines.images import store_reference, stored_descriptor
-        from tidewaiter.pipelines.trusting import stored_signature
+        from tidewaiter.pipelines.images import store_reference, stored_descriptor, stored_signature
 
         shop = self.workshop
         found = store_reference(shop, given)
@@ -167,7 +166,7 @@ class Places:
             from tidewaiter.distribution.layout_place import LayoutPlace
             from tidewaiter.oci.layout import Layout
 
-            layout = Layout(given.path)
+            layout = Layout(given.path, synced=False)  # only the store keeps what the user has nowhere else
             layout.create()
             tag = given.tag or _tag_of(origin) or "latest"
             yield LayoutPlace(layout), (tag,), str(LayoutReference(path=given.path, tag=tag))

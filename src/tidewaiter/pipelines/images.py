@@ -1,10 +1,12 @@
 """Opening the image that a user named, wherever it lies."""
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from tidewaiter.core.errors import NotFoundError
-from tidewaiter.distribution.registry import Repository
 from tidewaiter.oci import archive, image
+from tidewaiter.oci import digest as digests
 from tidewaiter.oci import manifest as documents
 from tidewaiter.oci import reference as references
 from tidewaiter.oci.digest import Digest
@@ -12,8 +14,10 @@ from tidewaiter.oci.image import Image
 from tidewaiter.oci.layout import Layout
 from tidewaiter.oci.manifest import Descriptor
 from tidewaiter.oci.reference import ArchiveReference, LayoutReference, RegistryReference, StoreReference
-from tidewaiter.pipelines import connecting
 from tidewaiter.pipelines.workshop import Workshop
+
+if TYPE_CHECKING:
+    from tidewaiter.distribution.registry import Repository
 
 
 class NamedImage(msgspec.Struct, frozen=True):
@@ -61,7 +65,7 @@ def store_reference(workshop: Workshop, given: StoreReference) -> StoredReferenc
                 else "Build it first: `tidewaiter build PROJECT`.",
             )
         tag = tags[0]
-    digest = workshop.catalog.resolve_tag(given.name, tag)
+    digest = workshop.resolve_tag(given.name, tag)
     if digest is None:
         raise NotFoundError(
             f"the store has no image {given.name}:{tag}",
@@ -75,6 +79,15 @@ def stored_descriptor(store: Layout, digest: Digest) -> Descriptor:
     data = store.read(digest)
     stated = documents.decode_manifest(data).media_type
     return Descriptor(media_type=stated or documents.MANIFEST, digest=digest, size=len(data))
+
+
+def stored_signature(workshop: Workshop, image: Digest) -> Descriptor | None:
+    """Newest signature manifest of an image of the store, which holds all its signatures; None without one."""
+    try:
+        found = workshop.catalog.image(image).signatures
+    except NotFoundError:
+        return None
+    return stored_descriptor(workshop.store, digests.parse(found[0].manifest_digest)) if found else None
 
 
 def open_named(workshop: Workshop, text: str) -> NamedImage:
@@ -105,6 +118,8 @@ def open_stored(workshop: Workshop, found: StoredReference) -> NamedImage:
     return NamedImage(image=loaded, reference=shown, name=found.name, tag=found.tag)
 
 
-def connect(workshop: Workshop, given: RegistryReference) -> Repository:
+def connect(workshop: Workshop, given: RegistryReference) -> "Repository":
     """The repository that `given` names, with the passwords of Docker's config file."""
+    from tidewaiter.pipelines import connecting
+
     return connecting.connect(workshop.client, workshop.settings, given)

@@ -1,8 +1,8 @@
 """Steps: image to facts, facts to SBOM documents, components to findings. What the catalog knows is recorded there."""
 
-from tidewaiter.advisories.database import Database
+from typing import TYPE_CHECKING
+
 from tidewaiter.advisories.finding import ScanResult
-from tidewaiter.advisories.matcher import Matcher
 from tidewaiter.catalog.records import AttachmentRecord, SbomKind
 from tidewaiter.core import clock
 from tidewaiter.inspection import image as inspection
@@ -10,8 +10,9 @@ from tidewaiter.inspection.facts import ImageFacts
 from tidewaiter.inspection.layer_cache import LayerFactsCache
 from tidewaiter.pipelines.images import NamedImage
 from tidewaiter.pipelines.workshop import Workshop
-from tidewaiter.sbom import cyclonedx, spdx
-from tidewaiter.sbom.subject import Subject
+
+if TYPE_CHECKING:
+    from tidewaiter.sbom.subject import Subject
 
 MEDIA_TYPES: dict[SbomKind, str] = {
     "cyclonedx": "application/vnd.cyclonedx+json",
@@ -42,12 +43,17 @@ def scan(workshop: Workshop, facts: ImageFacts) -> ScanResult:
     Raises:
         StorageError: the advisory database cannot be read.
     """
+    from tidewaiter.advisories.database import Database
+    from tidewaiter.advisories.matcher import Matcher
+
     with Database(workshop.settings.home.advisories) as database:
         return Matcher(database).match(facts.components)
 
 
-def subject_of(facts: ImageFacts) -> Subject:
+def subject_of(facts: ImageFacts) -> "Subject":
     """What an SBOM says it is about."""
+    from tidewaiter.sbom.subject import Subject
+
     system = facts.operating_system
     return Subject(
         name=facts.reference,
@@ -63,6 +69,8 @@ def subject_of(facts: ImageFacts) -> Subject:
 
 def sbom(facts: ImageFacts, kind: SbomKind) -> bytes:
     """The SBOM of an image: the same facts give the same bytes."""
+    from tidewaiter.sbom import cyclonedx, spdx
+
     encode = cyclonedx.encode if kind == "cyclonedx" else spdx.encode
     return encode(subject_of(facts), facts.components)
 

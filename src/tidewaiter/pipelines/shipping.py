@@ -2,14 +2,18 @@
 
 import msgspec
 
-from tidewaiter.core.errors import InputError
+from tidewaiter.core.errors import InputError, TidewaiterError
 from tidewaiter.distribution import attached
 from tidewaiter.distribution.copy import CopyResult, copy
+from tidewaiter.distribution.registry import Repository
+from tidewaiter.oci import manifest as documents
 from tidewaiter.oci import reference as references
 from tidewaiter.oci.digest import Digest
+from tidewaiter.oci.manifest import Descriptor, Manifest
 from tidewaiter.oci.reference import RegistryReference, StoreReference
 from tidewaiter.pipelines.copying import Places
 from tidewaiter.pipelines.images import store_reference
+from tidewaiter.pipelines.workshop import Workshop
 
 
 class Shipped(msgspec.Struct, frozen=True):
@@ -19,6 +23,8 @@ class Shipped(msgspec.Struct, frozen=True):
     digest: Digest
     image: CopyResult
     signature: CopyResult | None
+    shared_layers: int | None
+    """How many layers were shared that nobody had shared before; None when none are, by choice or by failure."""
 
 
 def ship(places: Places, text: str, destination: str, *, referrers: bool = False) -> Shipped:
@@ -58,4 +64,28 @@ def ship(places: Places, text: str, destination: str, *, referrers: bool = False
             origin.place, place, signature, tags=tags, progress=workshop.progress, title=f"{title}, its signature"
         )
     named = RegistryReference(host=target.host, repository=target.repository, tag=tag)
-    return Shipped(reference=str(named), digest=found.digest, image=sent, signature=attached_result)
+    return Shipped(
+        reference=str(named),
+        digest=found.digest,
+        image=sent,
+        signature=attached_result,
+        shared_layers=_share(workshop, origin.root, place.repository),
+    )
+
+
+def _share(workshop: Workshop, image: Descriptor, pushed_to: Repository) -> int | None:
+    """Share the image's layers when a repository for them is set; the image is pushed, whatever comes of this."""
+    if not workshop.settings.shared_layers:
+        return None
+    from tidewaiter.pipelines import shared_layers, trusting  # few pushes need them
+
+    document = documents.decode_manifest(workshop.store.read(image.digest), image.media_type)
+    if not isinstance(document, Manifest):
+        return None
+    try:
+        signer = trusting.open_key(workshop, trusting.KEY_NAME, trusting.require_password(workshop))
+        layers = [layer.digest for layer in document.layers]
+        return shared_layers.publish(workshop, layers, signer, pushed_to)
+    except TidewaiterError as error:
+        workshop.progress.note(f"the layers are not shared: {error.message}")
+        return None

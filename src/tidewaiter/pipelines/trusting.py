@@ -12,10 +12,9 @@ from tidewaiter.distribution import attached
 from tidewaiter.oci import digest as digests
 from tidewaiter.oci import reference as references
 from tidewaiter.oci.digest import Digest
-from tidewaiter.oci.digest import parse as parse_digest
 from tidewaiter.oci.manifest import Descriptor
 from tidewaiter.oci.reference import RegistryReference, StoreReference
-from tidewaiter.pipelines.images import connect, store_reference, stored_descriptor
+from tidewaiter.pipelines.images import connect, store_reference, stored_signature
 from tidewaiter.pipelines.workshop import Workshop
 from tidewaiter.signing import cosign, keys, verify
 from tidewaiter.signing.keys import Marks, PrivateKey, PublicKey
@@ -59,15 +58,6 @@ def trusted_keys(workshop: Workshop, paths: Sequence[Path]) -> list[PublicKey]:
     """The public keys in `paths`, else all of the home."""
     chosen = list(paths) or sorted(workshop.settings.home.keys.glob("*.pub"))
     return [keys.load_public(path) for path in chosen]
-
-
-def stored_signature(workshop: Workshop, image: Digest) -> Descriptor | None:
-    """Newest signature manifest of an image of the store, which holds all its signatures; None without one."""
-    try:
-        found = workshop.catalog.image(image).signatures
-    except NotFoundError:
-        return None
-    return stored_descriptor(workshop.store, parse_digest(found[0].manifest_digest)) if found else None
 
 
 def sign(workshop: Workshop, name: str, image: Digest, signer: SigningKey) -> Descriptor:

@@ -1,33 +1,85 @@
-"""What every step of a workflow works with: the home, its store and catalog, one HTTP client, one progress display."""
+"""What every step of a workflow works with: the home, its store and catalog, one HTTP client, one progress display.
+
+HTTP client and catalog are opened when they are first used: their libraries take longer to load than many a command
+takes to run.
+"""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from threading import Lock
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from tidewaiter.assembly.layer_cache import LayerCache
-from tidewaiter.catalog.catalog import Catalog
-from tidewaiter.core import durable
+from tidewaiter.catalog import glance
+from tidewaiter.core import durable, leases
 from tidewaiter.core.progress import Progress
 from tidewaiter.core.settings import Settings
+from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.layout import Layout
-from tidewaiter.transport.client import Client
-from tidewaiter.transport.tls import Trust
+
+if TYPE_CHECKING:
+    from tidewaiter.assembly.layer_cache import Key, LayerCache, Vouched
+    from tidewaiter.catalog.catalog import Catalog
+    from tidewaiter.pipelines.shared_layers import SharedLayers
+    from tidewaiter.transport.client import Client
 
 
-class Workshop(msgspec.Struct, frozen=True):
-    """Open for the length of one command."""
+class Workshop:
+    """Open for the length of one command, from any of its threads."""
 
-    settings: Settings
-    store: Layout
-    catalog: Catalog
-    client: Client
-    progress: Progress
+    def __init__(self, settings: Settings, store: Layout, progress: Progress, stack: ExitStack) -> None:
+        self.settings = settings
+        self.store = store
+        self.progress = progress
+        self._stack = stack
+        self._lock = Lock()
+        self._catalog: Catalog | None = None
+        self._client: Client | None = None
+        self._shared: SharedLayers | None = None
 
     @property
-    def layers(self) -> LayerCache:
+    def catalog(self) -> "Catalog":
+        """What is known of every image. Raises `StorageError`."""
+        with self._lock:
+            if self._catalog is None:
+                from tidewaiter.catalog.catalog import Catalog
+
+                self._catalog = self._stack.enter_context(Catalog.open(self.settings))
+            return self._catalog
+
+    @property
+    def client(self) -> "Client":
+        """HTTP."""
+        with self._lock:
+            if self._client is None:
+                from tidewaiter.pipelines import connecting
+
+                self._client = self._stack.enter_context(connecting.client(self.settings))
+            return self._client
+
+    @property
+    def layers(self) -> "LayerCache":
         """Layers that were made before, by what they are made of."""
-        return LayerCache(self.store, self.settings.home.cache / "layers", self.progress)
+        from tidewaiter.assembly.layer_cache import LayerCache
+
+        remote = self._vouched if self.settings.shared_layers else None
+        return LayerCache(self.store, self.settings.home.cache / "layers", self.progress, remote=remote)
+
+    def _vouched(self, key: "Key") -> "Vouched | None":
+        with self._lock:
+            if self._shared is None:
+                from tidewaiter.pipelines.shared_layers import SharedLayers
+
+                self._shared = SharedLayers(self)
+            shared = self._shared
+        return shared(key)
+
+    def resolve_tag(self, repository: str, tag: str) -> Digest | None:
+        """Digest that the tag means in the catalog, or None when there is no such tag. Raises `StorageError`."""
+        try:
+            found = glance.tag(self.settings.home.catalog, repository, tag)
+        except glance.UnansweredError:
+            return self.catalog.resolve_tag(repository, tag)
+        return None if found is None else found.digest
 
 
 @contextmanager
@@ -46,6 +98,9 @@ def opened(settings: Settings, progress: Progress) -> Iterator[Workshop]:
     durable.remove_abandoned(home.cache / "work")
     store = Layout(home.store)
     store.create()
-    trust = Trust(authorities=settings.ca_file, hosts=settings.certificates)
-    with Client(trust=trust) as client, Catalog.open(settings) as catalog:
-        yield Workshop(settings=settings, store=store, catalog=catalog, client=client, progress=progress)
+    with ExitStack() as stack:
+        stack.enter_context(leases.hold(home.path))
+        workshop = Workshop(settings, store, progress, stack)
+        if not glance.is_current(home.catalog):
+            _ = workshop.catalog  # made, migrated, or refused before any work is done
+        yield workshop

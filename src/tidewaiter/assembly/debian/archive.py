@@ -55,6 +55,52 @@ class Key(msgspec.Struct, frozen=True):
     fingerprint: str
 
 
+class Mirror(msgspec.Struct, frozen=True):
+    """Where archives are read."""
+
+    address: str
+    snapshot: str = ""
+    """Time of a snapshot, `20260901T000000Z`, which stands in addresses after the archive's name."""
+    frozen: bool = False
+    """Whether what it holds is meant to be old, so that how long a release file is valid does not count."""
+
+    def root(self, archive: str) -> str:
+        """Address of the archive of that name."""
+        return "/".join(filter(None, (self.address, archive, self.snapshot)))
+
+    @property
+    def moment(self) -> dt.datetime | None:
+        """When its release files must be valid; None: at any time."""
+        if self.snapshot:
+            return dt.datetime.strptime(self.snapshot, "%Y%m%dT%H%M%SZ").replace(tzinfo=dt.UTC)
+        return None if self.frozen else clock.now()
+
+
+def mirror_of(snapshot: str, *, mirror: str, snapshots: str) -> Mirror:
+    """Where a recipe with this `snapshot` is resolved, given the addresses of the mirror and of the snapshots.
+
+    Raises:
+        InputError: it names a time, and snapshots are turned off, or no such time exists.
+    """
+    if not snapshot:
+        return Mirror(mirror)
+    if snapshot.startswith("http"):
+        return Mirror(snapshot.rstrip("/"), frozen=True)
+    if not snapshots:
+        raise InputError(
+            f"the recipe asks for the snapshot {snapshot}, but TIDEWAITER_DEBIAN_SNAPSHOT is empty",
+            next_step="Set it to an archive of snapshots, or take `snapshot` out of the recipe.",
+        )
+    found = Mirror(snapshots, snapshot=snapshot)
+    try:
+        _ = found.moment
+    except ValueError as error:
+        raise InputError(
+            f"{snapshot} is no time", next_step="Write it like 20260901T000000Z.", code="bad_recipe"
+        ) from error
+    return found
+
+
 class Release(msgspec.Struct, frozen=True):
     """A verified release file."""
 
@@ -168,8 +214,8 @@ def _moment(text: str, source: str) -> dt.datetime:
         raise InputError(f"{source}: {text[:60]!r} is no date", next_step=_MIRROR) from error
 
 
-def parse_release(text: bytes, suite: Suite, *, source: str) -> Release:
-    """The release file in `text` (already verified).
+def parse_release(text: bytes, suite: Suite, *, source: str, moment: dt.datetime | None = None) -> Release:
+    """The release file in `text` (already verified), which must be valid at `moment` unless that is None.
 
     Raises:
         InputError: it is malformed, or of another suite.
@@ -186,7 +232,7 @@ def parse_release(text: bytes, suite: Suite, *, source: str) -> Release:
         )
     date = _moment(control.required(fields, "date", source=source), source)
     until = fields.get("valid-until")
-    if until and _moment(until, source) < clock.now():
+    if until and moment is not None and _moment(until, source) < moment:
         raise NotVerifiedError(
             f"{source} was valid until {until}: the mirror is behind, or holds back security updates",
             next_step=_MIRROR,
@@ -200,21 +246,31 @@ def parse_release(text: bytes, suite: Suite, *, source: str) -> Release:
     return Release(suite, date, fields.get("acquire-by-hash", "no").lower() == "yes", indexes)
 
 
-def fetch_release(suite: Suite, client: Client, mirror: str, *, key_folder: Path | None = None) -> Release:
+def fetch_release(suite: Suite, client: Client, mirror: Mirror, *, key_folder: Path | None = None) -> Release:
     """The verified release file of `suite` from `mirror`.
 
     Raises:
         NotVerifiedError, MissingToolError, InputError: as `verify` and `parse_release`.
+        NotFoundError: the snapshot is gone.
         NetworkError: the mirror cannot be read.
     """
-    url = f"{mirror}/{suite.archive}/dists/{suite.name}/InRelease"
-    data = client.get(url, limit=limits.INRELEASE_BYTES)
+    url = f"{mirror.root(suite.archive)}/dists/{suite.name}/InRelease"
+    try:
+        data = client.get(url, limit=limits.INRELEASE_BYTES)
+    except NotFoundError as error:
+        if not mirror.snapshot and not mirror.frozen:
+            raise
+        raise NotFoundError(
+            f"the snapshot {mirror.snapshot or mirror.address} is gone: {url} is not there",
+            next_step="Name another `snapshot` in the recipe, or in TIDEWAITER_DEBIAN_SNAPSHOT an archive that has it.",
+            code="snapshot_gone",
+        ) from error
     text = verify(data, keys(suite.keys, key_folder), source=url)
-    return parse_release(text, suite, source=url)
+    return parse_release(text, suite, source=url, moment=mirror.moment)
 
 
 def fetch_index(
-    release: Release, architecture: str, client: Client, mirror: str, progress: Progress
+    release: Release, architecture: str, client: Client, mirror: Mirror, progress: Progress
 ) -> Iterator[bytes]:
     """Paragraphs of the package index that `release` names for `architecture`, as they stand there.
 
@@ -228,12 +284,12 @@ def fetch_index(
     if path not in release.indexes:
         raise InputError(
             f"the release file of {suite.name} names no {path}",
-            next_step="Check component and architecture in the recipe.",
+            next_step="Check the component in the recipe, and whether the suite has this architecture.",
         )
     size, sha256 = release.indexes[path]
     if size > limits.PACKAGES_BYTES:
         raise LimitError(f"{path} of {suite.name} has {size} bytes", next_step=_MIRROR)
-    below = f"{mirror}/{suite.archive}/dists/{suite.name}"
+    below = f"{mirror.root(suite.archive)}/dists/{suite.name}"
     sink = io.BytesIO()
     with progress.task(f"Package index of {suite.name}", total=size, unit="bytes") as task:
         by_hash = f"{below}/{path.rpartition('/')[0]}/by-hash/SHA256/{sha256}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tidewaiter.assembly.base_lock import BaseLock, LockedPackage
-from tidewaiter.core import clock, durable, limits
+from tidewaiter.core import clock, durable, leases, limits
 from tidewaiter.core.errors import IntegrityError, LimitError, NetworkError, NotFoundError, TidewaiterError
 from tidewaiter.core.progress import Progress
 from tidewaiter.core.settings import Settings
@@ -56,7 +56,11 @@ def addresses(package: LockedPackage, lock: BaseLock, settings: Settings) -> tup
     suite = lock.suite(package)
     path = urllib.parse.quote(package.path, safe="/+~:")
     found = [f"{settings.debian_mirror}/{suite.archive}/{path}"]
-    if settings.debian_snapshot:
+    if lock.snapshot.startswith("http"):
+        found.append(f"{lock.snapshot.rstrip('/')}/{suite.archive}/{path}")
+    if settings.debian_snapshot and lock.snapshot and not lock.snapshot.startswith("http"):
+        found.append(f"{settings.debian_snapshot}/{suite.archive}/{lock.snapshot}/{path}")
+    elif settings.debian_snapshot:
         moment = clock.parse_rfc3339(suite.date)
         # A snapshot is taken some hours after the archive changed, and named by its own time.
         times = (moment, moment + dt.timedelta(days=1))
@@ -118,6 +122,7 @@ def obtain(
 
     def one(package: LockedPackage) -> Path:
         target = settings.home.cache / "debs" / f"{package.sha256}.deb"
+        leases.claim(target)
         if _intact(target, package):
             task.advance(package.size)
             return target

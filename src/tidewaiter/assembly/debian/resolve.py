@@ -13,7 +13,7 @@ import msgspec
 from tidewaiter.assembly.debian import archive
 from tidewaiter.assembly.debian.archive import Package
 from tidewaiter.assembly.debian.control import Relation
-from tidewaiter.assembly.recipe import Recipe, Suite
+from tidewaiter.assembly.recipe import SYSTEM, Recipe, Suite
 from tidewaiter.core.errors import InputError
 from tidewaiter.sbom.versions import dpkg
 
@@ -83,25 +83,31 @@ def provides(package: Package, relation: Relation) -> bool:
     return False
 
 
-def closure(recipe: Recipe, universe: Universe) -> tuple[Chosen, ...]:
-    """Packages of the recipe with all that they need, sorted by name.
+def closure(recipe: Recipe, universe: Universe, system: tuple[str, ...] = ()) -> tuple[Chosen, ...]:
+    """Packages of the recipe, and of the project's `system`, with all that they need, sorted by name.
+
+    Groups are gone through in order, so that what a project adds changes nothing of the recipe's own.
 
     Raises:
         InputError: a package does not exist, a dependency cannot be met, or two chosen packages conflict.
     """
     chosen: dict[str, Chosen] = {}
-    for group in recipe.groups:
+    for group in recipe.layers(system):
         for name in group.packages:
             package = universe.package(name)
             if package is None:
                 raise InputError(
                     f"recipe {recipe.name}: the package {name} is in none of its suites",
-                    next_step="Correct the name in the recipe, or add the suite that has it.",
+                    next_step=f"Correct the name in {_place(group.name)}, or add the suite that has it.",
                     code="unknown_package",
                 )
             _choose(package, group.name, recipe, universe, chosen)
     _refuse_conflicts(chosen, recipe)
     return tuple(chosen[name] for name in sorted(chosen))
+
+
+def _place(group: str) -> str:
+    return "[system] packages" if group == SYSTEM else "the recipe"
 
 
 def _choose(start: Package, group: str, recipe: Recipe, universe: Universe, chosen: dict[str, Chosen]) -> None:
@@ -112,27 +118,36 @@ def _choose(start: Package, group: str, recipe: Recipe, universe: Universe, chos
             continue
         chosen[package.name] = Chosen(package, group)
         for alternatives in package.depends:
-            found = _meet(package, alternatives, recipe, universe, chosen)
+            found = _meet(package, group, alternatives, recipe, universe, chosen)
             if found is not None:
                 waiting.append(found)
 
 
-def _meet(
+def _dropped(name: str, group: str, recipe: Recipe) -> bool:
+    """Whether a dependency is left out.
+
+    The libraries that a recipe drops are those that its own packages can do without; a project's may need them.
+    """
+    return recipe.drop(name) is not None and not (group == SYSTEM and name.startswith("lib"))
+
+
+def _meet(  # noqa: PLR0917  # all of them are the same in every call but two
     package: Package,
+    group: str,
     alternatives: tuple[Relation, ...],
     recipe: Recipe,
     universe: Universe,
     chosen: dict[str, Chosen],
 ) -> Package | None:
     """The package to add for one dependency; None when it is met already or dropped."""
-    open_to_us = [relation for relation in alternatives if recipe.drop(relation.name) is None]
+    open_to_us = [relation for relation in alternatives if not _dropped(relation.name, group, recipe)]
     if not open_to_us:
         return None
     if any(provides(other.package, relation) for relation in open_to_us for other in chosen.values()):
         return None
     for relation in open_to_us:
         for candidate in universe.satisfying(relation):
-            if recipe.drop(candidate.name) is None:
+            if not _dropped(candidate.name, group, recipe):
                 return candidate
     raise InputError(
         f"recipe {recipe.name}: {package.name} {package.version} needs "

@@ -2,13 +2,15 @@
 
 import fnmatch
 import posixpath
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from tidewaiter.assembly.base_lock import LockedPackage
 from tidewaiter.assembly.debian import deb, scripts
+from tidewaiter.assembly.debian.first_install import Alternative
 from tidewaiter.assembly.recipe import Group, Recipe
 from tidewaiter.core import durable
 from tidewaiter.core.errors import InputError, IntegrityError
@@ -18,6 +20,9 @@ VERSION = 2
 """Part of the layer cache key: raise it when the same packages and recipe give other files."""
 
 STATUS = "var/lib/dpkg/status.d"
+_ALTERNATIVES = "etc/alternatives"
+# Folders that the loader of Debian searches without a cache.
+_SEARCHED = re.compile(r"usr/lib(?:64)?(?:/[a-z0-9_]+-linux-gnu)?")
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -70,11 +75,7 @@ def _require_locked(found: deb.Control, package: LockedPackage) -> None:
         )
 
 
-def _package_items(package: LockedPackage, path: Path, recipe: Recipe, staging: Path) -> list[Item]:
-    found = deb.read_control(path)
-    _require_locked(found, package)
-    scripts.require_known(found, recipe)
-    rules = _Rules(recipe)
+def _package_items(package: LockedPackage, path: Path, found: deb.Control, rules: _Rules, staging: Path) -> list[Item]:
     items: list[Item] = []
     folders: list[str] = []
     inhabited: set[str] = set()
@@ -104,6 +105,52 @@ def _package_items(package: LockedPackage, path: Path, recipe: Recipe, staging: 
     items.append(_file(f"{STATUS}/{package.name}", found.paragraph))
     items.append(_file(f"{STATUS}/{package.name}.md5sums", "".join(lines).encode()))
     return items
+
+
+def _link(link: str, name: str, path: str) -> list[Item]:
+    return [
+        Item(Entry(path=link, kind="symlink", target=f"/{_ALTERNATIVES}/{name}")),
+        Item(Entry(path=f"{_ALTERNATIVES}/{name}", kind="symlink", target=f"/{path}")),
+    ]
+
+
+def _alternatives(found: Sequence[Alternative], rules: _Rules, present: Container[str]) -> list[Item]:
+    """The links that update-alternatives makes in automatic mode: the highest priority wins, its slaves come along.
+
+    What the recipe leaves out (manuals) gets no link. A later layer's choice covers that of an earlier one.
+    """
+    best: dict[str, Alternative] = {}
+    for one in found:
+        known = best.get(one.name)
+        if rules.place(one.path) in present and (known is None or one.priority > known.priority):
+            best[one.name] = one
+    items: list[Item] = []
+    for name, one in sorted(best.items()):
+        items += _link(rules.place(one.link), name, rules.place(one.path))
+        for link, slave, path in one.slaves:
+            if rules.place(path) in present:
+                items += _link(rules.place(link), slave, rules.place(path))
+    return items
+
+
+def _require_found_by_loader(items: Sequence[Item], recipe: Recipe) -> None:
+    """Refuse libraries in folders that the loader searches only with a cache (ld.so(8)): the image has none."""
+    for item in items:
+        if not fnmatch.fnmatchcase(item.entry.path, "etc/ld.so.conf.d/*.conf") or item.entry.kind != "file":
+            continue
+        for line in item.read().decode(errors="replace").splitlines():
+            folder = line.partition("#")[0].strip().strip("/")
+            placed = folder if folder.startswith("usr/") else f"usr/{folder}"
+            if not folder or _SEARCHED.fullmatch(placed):
+                continue
+            if any(posixpath.dirname(one.entry.path) == placed and ".so" in one.entry.path for one in items):
+                raise InputError(
+                    f"a package puts libraries into /{folder} ({item.entry.path}), which the loader finds with a cache "
+                    "only, and an image has none",
+                    next_step=f"Add links to them in /usr/lib in a recipe that extends {recipe.name}, exclude "
+                    f"{item.entry.path} there, or leave the package out.",
+                    code="unknown_script",
+                )
 
 
 def _accounts(recipe: Recipe) -> list[Item]:
@@ -148,11 +195,18 @@ def group_items(
         StorageError: the disk refused.
     """
     items: list[Item] = []
+    alternatives: list[Alternative] = []
+    rules = _Rules(recipe)
     try:
         for package, path in packages:
-            items += _package_items(package, path, recipe, staging)
+            found = deb.read_control(path)
+            _require_locked(found, package)
+            alternatives += scripts.effects(found, recipe)
+            items += _package_items(package, path, found, rules, staging)
     except OSError as error:
         raise durable.storage_error(error, str(staging)) from error
+    _require_found_by_loader(items, recipe)
+    items += _alternatives(alternatives, rules, {item.entry.path for item in items})
     items += _added(recipe, group, items)
     if group.name == recipe.groups[0].name:
         items += _accounts(recipe)
