@@ -183,7 +183,7 @@ def client(filled: Settings) -> Iterator[TestClient]:
 @pytest.fixture(scope="session")
 def warm_home() -> Path:
     """A home, kept between runs, whose cache has the base's packages and layers. Tests only copy it."""
-    home = CACHE / "warm-1"
+    home = CACHE / "warm-2"
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "warm.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -139,6 +139,7 @@ class Archive:
         release: Mapping[str, str] | None = None,
         by_hash: bool = False,
         extra: str = "",
+        architecture: str = "amd64",
     ) -> None:
         """Publish `.deb` files by name as `suite`; `extra` is appended to the index."""
         index = extra
@@ -147,7 +148,7 @@ class Archive:
             self.files[f"/{archive}/{path}"] = data
             index += control_of(data) + f"Filename: {path}\nSize: {len(data)}\nSHA256: {_sha256(data)}\n\n"
         compressed = lzma.compress(index.encode())
-        place = "main/binary-amd64"
+        place = f"main/binary-{architecture}"
         fields = {
             "Origin": "Little",
             "Codename": suite,

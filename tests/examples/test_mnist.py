@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
     """A home kept on this machine, so that wheels are fetched and layers made once."""
-    folder = CACHE / "example-1"
+    folder = CACHE / "example-2"
     folder.mkdir(parents=True, exist_ok=True)
     with (CACHE / "example.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
