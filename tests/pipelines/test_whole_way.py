@@ -289,7 +289,7 @@ def test_examples_are_committed_with_fresh_locks() -> None:
 
     example = projects.load(ROOT / "examples/mnist")
     assert python_lock.read(example).wheels
-    base_lock.require_fresh(base_lock.read(example.base_lock), recipe.load(example.file.base.use))
+    base_lock.require_fresh(base_lock.read(example.base_lock), recipe.load(example.base.use))
 
 
 def test_commit_makes_a_new_image_without_rebuilding(home: Path, project: Path) -> None:
