@@ -3,6 +3,7 @@
 import datetime as dt
 import lzma
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from little_archive import KEY_NAME, Archive, Keyring, little_packages
 from servers import Serve, Tool
-from tidewaiter.assembly.debian import archive
+from tidewaiter.assembly.debian import archive, signature
 from tidewaiter.assembly.debian.archive import Mirror, Release
 from tidewaiter.assembly.recipe import Suite
 from tidewaiter.core import clock, limits
@@ -44,6 +45,14 @@ def little(keyring: Keyring) -> Archive:
     return Archive(keyring)
 
 
+@pytest.fixture(params=["gpgv", "sequoia"])
+def checker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What checks signatures: gpgv, and what stands in where it is not installed."""
+    if request.param == "sequoia":
+        monkeypatch.setattr("shutil.which", lambda _: None)
+    return str(request.param)
+
+
 def _release(little: Archive, serve: Serve) -> Release:
     with Client() as client:
         return archive.fetch_release(SUITE, client, Mirror(serve(little.answer)), key_folder=little.keyring.folder)
@@ -56,6 +65,7 @@ def _index(little: Archive, serve: Serve) -> list[bytes]:
         return list(archive.fetch_index(release, "amd64", client, mirror, SILENT))
 
 
+@pytest.mark.usefixtures("checker")
 def test_a_signed_suite_is_read(little: Archive, serve: Serve) -> None:
     """Date and packages of a suite come out of what the trusted key signed."""
     little.publish("stable", little_packages())
@@ -80,6 +90,7 @@ def test_an_archive_without_the_hash_path_is_read_by_name(little: Archive, serve
     assert len(_index(little, serve)) == 2
 
 
+@pytest.mark.usefixtures("checker")
 def test_changed_text_is_not_verified(little: Archive, serve: Serve) -> None:
     """A release file whose text was changed after signing is refused."""
     little.publish("stable", little_packages())
@@ -89,6 +100,7 @@ def test_changed_text_is_not_verified(little: Archive, serve: Serve) -> None:
         _release(little, serve)
 
 
+@pytest.mark.usefixtures("checker")
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -107,6 +119,7 @@ def test_anything_but_one_clear_signed_text_is_refused(little: Archive, serve: S
         _release(little, serve)
 
 
+@pytest.mark.usefixtures("checker")
 def test_two_signed_texts_in_one_file_are_refused(little: Archive, serve: Serve) -> None:
     """A second message signed by the same key cannot ride along."""
     little.publish("stable", little_packages())
@@ -115,6 +128,7 @@ def test_two_signed_texts_in_one_file_are_refused(little: Archive, serve: Serve)
         _release(little, serve)
 
 
+@pytest.mark.usefixtures("checker")
 def test_another_key_is_not_trusted(little: Archive, serve: Serve, tmp_path: Path) -> None:
     """A good signature by a key that the suite does not name is refused."""
     other = Keyring(tmp_path)
@@ -128,6 +142,7 @@ def test_another_key_is_not_trusted(little: Archive, serve: Serve, tmp_path: Pat
         other.close()
 
 
+@pytest.mark.usefixtures("checker")
 def test_a_keyring_does_not_stand_for_its_fingerprint(little: Archive, serve: Serve, tmp_path: Path) -> None:
     """A key file whose key has another fingerprint than the one written down is not trusted."""
     little.publish("stable", little_packages())
@@ -214,6 +229,7 @@ def test_without_gpgv_nothing_is_trusted(
     """Where the signature cannot be checked, the answer is that it could not be, naming the program."""
     little.publish("stable", little_packages())
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "pysequoia", None)
     with pytest.raises(MissingToolError, match="gpgv"):
         _release(little, serve)
 
@@ -245,7 +261,7 @@ def test_shipped_keys_have_the_fingerprints_written_beside_them(tool: Tool, tmp_
     folder = Path(archive.__file__).parent / "keys"
     known = tomllib.loads((folder / "keys.toml").read_text())
     assert sorted(known) == sorted(path.stem for path in folder.glob("*.gpg"))
-    for key in archive.keys(sorted(known)):
+    for key in signature.keys(sorted(known)):
         command = [gpg, f"--homedir={tmp_path}", "--batch", "--with-colons", "--show-keys", str(key.keyring)]
         lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
         assert sum(line.startswith("pub:") for line in lines) == 1
@@ -255,4 +271,13 @@ def test_shipped_keys_have_the_fingerprints_written_beside_them(tool: Tool, tmp_
 def test_an_unknown_key_name_is_refused() -> None:
     """A recipe that names a key we do not have is told which there are."""
     with pytest.raises(InputError, match="no archive key 'other'"):
-        archive.keys(["other"])
+        signature.keys(["other"])
+
+
+def test_both_checkers_read_the_same_text(little: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text that Sequoia gives is, to the byte, the one that gpgv gives."""
+    little.publish("stable", little_packages())
+    trusted = signature.keys([KEY_NAME], little.keyring.folder)
+    by_gpgv = signature.verify(little.files[INRELEASE], trusted, source="x")
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    assert signature.verify(little.files[INRELEASE], trusted, source="x") == by_gpgv

@@ -6,7 +6,7 @@ import pytest
 
 from little_archive import RECIPE, little_recipe
 from tidewaiter.assembly import recipe
-from tidewaiter.assembly.debian import archive
+from tidewaiter.assembly.debian import signature
 from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, LimitError, NotFoundError
 
@@ -19,7 +19,7 @@ def test_the_shipped_recipe_says_why_it_leaves_things_out() -> None:
     assert all(drop.reason for drop in shipped.drops)
     assert all(script.work and script.fingerprints for script in shipped.allow_scripts)
     for suite in shipped.suites:
-        assert archive.keys(suite.keys)
+        assert signature.keys(suite.keys)
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
@@ -79,7 +79,7 @@ def test_a_huge_recipe_is_refused(tmp_path: Path) -> None:
 def test_every_shipped_recipe_is_whole(name: str) -> None:
     """Each can be read, its keys are there, and only the debug twin is not for production."""
     shipped = recipe.load(name)
-    assert all(archive.keys(suite.keys) for suite in shipped.suites)
+    assert all(signature.keys(suite.keys) for suite in shipped.suites)
     assert all(drop.reason for drop in shipped.drops)
     assert {account.name: account.id for account in shipped.accounts} == {"root": 0, "nobody": 65534, "nonroot": 65532}
     assert shipped.production == (not name.endswith("-debug"))

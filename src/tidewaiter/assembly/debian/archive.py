@@ -10,49 +10,28 @@ import hashlib
 import io
 import lzma
 import re
-import shutil
-import subprocess
-import tempfile
-import tomllib
-from collections.abc import Iterator, Sequence
-from importlib import resources
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from tidewaiter.assembly.debian import control
+from tidewaiter.assembly.debian import control, signature
 from tidewaiter.assembly.recipe import Suite
 from tidewaiter.core import clock, limits
 from tidewaiter.core.errors import (
-    DeadlineError,
     InputError,
     IntegrityError,
     LimitError,
-    MissingToolError,
     NotFoundError,
     NotVerifiedError,
 )
 from tidewaiter.core.progress import Progress
-from tidewaiter.core.settings import tool_environment
 from tidewaiter.oci.layer import check_path
 from tidewaiter.sbom.versions import dpkg
 from tidewaiter.transport.client import Client
 
 _HASH_LINE = re.compile(r"([0-9a-f]{64}) +(\d{1,15}) +(\S+)")
-# One clear-signed message and nothing around it, so that what gpgv checked is all there is.
-_CLEAR_SIGNED = re.compile(
-    rb"-----BEGIN PGP SIGNED MESSAGE-----\r?\n(?:(?!-----BEGIN )[^\n]*\n)+"
-    rb"-----BEGIN PGP SIGNATURE-----\r?\n(?:(?!-----)[^\n]*\n)+-----END PGP SIGNATURE-----\s*"
-)
 _MIRROR = "Try again later or name another archive in TIDEWAITER_DEBIAN_MIRROR; nothing of this one was used."
-
-
-class Key(msgspec.Struct, frozen=True):
-    """A key that may sign a suite: its keyring file and the fingerprint of its primary key."""
-
-    name: str
-    keyring: Path
-    fingerprint: str
 
 
 class Mirror(msgspec.Struct, frozen=True):
@@ -129,84 +108,6 @@ class Package(msgspec.Struct, frozen=True, kw_only=True):
     """Conflicts and Breaks."""
 
 
-def keys(names: Sequence[str], folder: Path | None = None) -> tuple[Key, ...]:
-    """The keys of those names, from `keys.toml` in `folder` (default: the keys that ship with the product).
-
-    Raises:
-        InputError: a name is unknown.
-    """
-    place = folder or Path(str(resources.files("tidewaiter.assembly.debian") / "keys"))
-    known = tomllib.loads((place / "keys.toml").read_text())
-    for name in names:
-        if name not in known:
-            raise InputError(
-                f"there is no archive key {name!r}",
-                next_step=f"Name one of {', '.join(sorted(known))} in the recipe.",
-                code="bad_recipe",
-            )
-    return tuple(Key(name, place / f"{name}.gpg", known[name]["fingerprint"]) for name in names)
-
-
-def verify(inrelease: bytes, trusted: Sequence[Key], *, source: str) -> bytes:
-    """The text of a clear-signed release file that at least one of `trusted` signed, as gpgv read it.
-
-    Raises:
-        NotVerifiedError: no trusted key signed it, or a signature is bad, expired or revoked.
-        MissingToolError: gpgv is not installed.
-        DeadlineError: gpgv did not end.
-    """
-    if not _CLEAR_SIGNED.fullmatch(inrelease):
-        raise NotVerifiedError(f"{source} is not one clear-signed text", next_step=_MIRROR)
-    program = shutil.which("gpgv")
-    if program is None:
-        raise MissingToolError(
-            "gpgv, which checks the signature of Debian's release files, is not installed",
-            next_step="Install it (Debian: apt install gpgv), then run the command again.",
-        )
-    with tempfile.TemporaryDirectory(prefix="tidewaiter-") as name:
-        folder = Path(name)
-        (folder / "InRelease").write_bytes(inrelease)
-        rings = [f"--keyring={key.keyring.absolute()}" for key in trusted]
-        command = [program, "--status-fd=1", "--weak-digest=SHA1", f"--homedir={folder}", *rings]
-        command += [f"--output={folder / 'text'}", str(folder / "InRelease")]
-        try:
-            # The exit status says nothing here: it is 2 whenever a further signature is by a key we do not carry.
-            result = subprocess.run(
-                command, capture_output=True, check=False, timeout=limits.READ_SECONDS, env=tool_environment()
-            )
-        except subprocess.TimeoutExpired as error:
-            raise DeadlineError(f"gpgv did not end while checking {source}", next_step="Run it again.") from error
-        signers = _signers(result.stdout.decode(errors="replace"))
-        wanted = {key.fingerprint for key in trusted}
-        text = folder / "text"
-        if signers is None or not signers & wanted or not text.is_file():
-            found = result.stderr.decode(errors="replace").strip().splitlines()
-            raise NotVerifiedError(
-                f"{source} is not signed by {' or '.join(key.name for key in trusted)}"
-                + (f": {'; '.join(found)[:500]}" if found else ""),
-                next_step="Do not use this archive. If Debian has changed its keys, update tidewaiter.",
-            )
-        return text.read_bytes()
-
-
-def _signers(status: str) -> set[str] | None:
-    """Primary-key fingerprints of the good signatures in gpgv's status lines; None when any signature is bad."""
-    good: set[str] = set()
-    trusted = False
-    for line in status.splitlines():
-        words = line.removeprefix("[GNUPG:] ").split()
-        keyword = words[0] if words else ""
-        if keyword == "BADSIG":
-            return None
-        if keyword in {"NEWSIG", "EXPSIG", "EXPKEYSIG", "REVKEYSIG", "ERRSIG"}:
-            trusted = False
-        elif keyword == "GOODSIG":
-            trusted = True
-        elif keyword == "VALIDSIG" and trusted:
-            good.add(words[-1])
-    return good
-
-
 def _moment(text: str, source: str) -> dt.datetime:
     try:
         return email.utils.parsedate_to_datetime(text).replace(tzinfo=dt.UTC)
@@ -265,7 +166,7 @@ def fetch_release(suite: Suite, client: Client, mirror: Mirror, *, key_folder: P
             next_step="Name another `snapshot` in the recipe, or in TIDEWAITER_DEBIAN_SNAPSHOT an archive that has it.",
             code="snapshot_gone",
         ) from error
-    text = verify(data, keys(suite.keys, key_folder), source=url)
+    text = signature.verify(data, signature.keys(suite.keys, key_folder), source=url)
     return parse_release(text, suite, source=url, moment=mirror.moment)
 
 
