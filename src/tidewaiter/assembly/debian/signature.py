@@ -107,7 +107,8 @@ def _by_sequoia(inrelease: bytes, trusted: Sequence[Key]) -> tuple[bytes | None,
     except Exception as error:  # noqa: BLE001  # Rust's errors have no class of their own; none of them is a yes
         return None, set(), str(error).partition("\n")[0]
     # The newline before the signature is not part of what is signed; gpgv writes it all the same.
-    return found.bytes.rstrip(b"\n") + b"\n", {one.certificate.upper() for one in found.valid_sigs}, ""
+    text = None if found.bytes is None else found.bytes.rstrip(b"\n") + b"\n"
+    return text, {one.certificate.upper() for one in found.valid_sigs}, ""
 
 
 def _signers(status: str) -> set[str] | None:
