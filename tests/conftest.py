@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +25,9 @@ from workplace import CACHE, small_project
 from workplace import run as run_command
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# A shell that starts the tests in the background makes them ignore ctrl-C, and with them every program that they interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _missing(reason: str) -> None:
