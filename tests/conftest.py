@@ -26,7 +26,7 @@ from workplace import run as run_command
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# A shell that starts the tests in the background makes them ignore ctrl-C, and with them every program that they interrupt.
+# A shell that starts the tests in the background makes them and the programs that they interrupt ignore ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
