@@ -49,15 +49,17 @@ def engine(tool: Tool, folder: Path) -> Iterator[Engine]:
         docker=(tool("docker"), "--host", f"unix://{folder}/d.sock"), ctr=(tool("ctr"), "--address", f"{folder}/c.sock")
     )
     log = folder / "log"
+    # The runc that stands beside BuildKit has no seccomp, which Docker asks for: let them find their own.
+    variables = {**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     started: list[subprocess.Popen[bytes]] = []
     with log.open("wb") as output:
         try:
-            started.append(subprocess.Popen([containerd, "-c", config], stdout=output, stderr=output))
+            started.append(subprocess.Popen([containerd, "-c", config], stdout=output, stderr=output, env=variables))
             _wait((*client.ctr, "version"), log)
             options = [f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--pidfile={folder}/pid"]
             options += [f"--host=unix://{folder}/d.sock", f"--containerd={folder}/c.sock"]
             options += ["--iptables=false", "--ip6tables=false", "--bridge=none"]
-            started.append(subprocess.Popen([dockerd, *options], stdout=output, stderr=output))
+            started.append(subprocess.Popen([dockerd, *options], stdout=output, stderr=output, env=variables))
             _wait((*client.docker, "version"), log)
             yield client
         finally:

@@ -57,6 +57,6 @@ def test_exec_runs_an_image_by_docker(engines: Engine, project: Path, home: Path
     seen = "import os, socket\nprint(os.getuid(), [name for _, name in socket.if_nameindex()])\nopen('/x', 'w')"
     extra = {"TIDEWAITER_RUNNER": "docker", "DOCKER_HOST": engines.docker[-1]}
     done = run(home, "exec", built.json["reference"], "--", "python", "-c", seen, extra=extra)
-    assert done.out.strip() == "65532 ['lo']"
+    assert done.out.strip() == "65532 ['lo']", done.err
     assert done.code == 1
     assert "Read-only file system" in done.err
