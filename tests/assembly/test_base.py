@@ -89,13 +89,13 @@ def _build(recipe: Recipe, lock: BaseLock, settings: Settings, *, bytecode: bool
     layers = LayerCache(store, settings.home.cache / "layers", SILENT)
     with Client(pause=lambda _: None) as client:
         return base.build(
-            recipe, lock, layers=layers, settings=settings, client=client, progress=SILENT, bytecode=bytecode
+            recipe, lock, layers=layers, settings=settings, connect=lambda: client, progress=SILENT, bytecode=bytecode
         )
 
 
 def _rootfs(built: Base) -> Path:
     assert built.interpreter is not None
-    return built.interpreter.rootfs
+    return built.interpreter.root()
 
 
 @pytest.fixture
@@ -229,6 +229,17 @@ def test_a_damaged_unpacked_base_is_unpacked_again(workshop: Workshop) -> None:
     assert not (root / "usr/bin/three").exists()
 
 
+def test_nothing_is_unpacked_before_the_interpreter_runs(workshop: Workshop) -> None:
+    """A build that compiles nothing leaves the unpacked base alone, whatever is wrong with it; running it mends it."""
+    lock = workshop.lock()
+    root = _rootfs(workshop.build(lock))
+    shutil.rmtree(root)
+    built = workshop.build(lock)
+    assert not root.exists()
+    assert _rootfs(built) == root
+    assert (root / "usr/bin/two").read_bytes() == b"two"
+
+
 def test_only_the_interpreters_packages_name_it() -> None:
     """An update of another library keeps the interpreter's identity; one of Python's packages changes it."""
     shipped = recipe.load("debian12-python3.11")
@@ -258,7 +269,12 @@ def test_packages_of_the_project_are_a_layer_of_their_own(workshop: Workshop) ->
     built = workshop.build(lock)
     assert [part.info for part in built.parts] == [part.info for part in plain.parts]
     assert [part.contents for part in built.system] == [("three 1.0-1",)]
-    assert built.interpreter == plain.interpreter
+    assert built.interpreter is not None
+    assert plain.interpreter is not None
+    assert (built.interpreter.rootfs, built.interpreter.identity) == (
+        plain.interpreter.rootfs,
+        plain.interpreter.identity,
+    )
     assert built.lock_digest == plain.lock_digest
     assert not plain.system
     store = Layout(workshop.folder / "home" / "store")

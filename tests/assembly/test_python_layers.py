@@ -79,7 +79,7 @@ def _made(
             layers=LayerCache(store, settings.home.cache / "layers", SILENT),
             threads=threads,
             settings=settings,
-            client=client,
+            connect=lambda: client,
             progress=progress,
         )
 
@@ -253,7 +253,7 @@ def test_a_known_layer_needs_neither_wheel_nor_interpreter(
     unreachable = [msgspec.structs.replace(found[0], url="http://127.0.0.1:9/one.whl")]
     (again,) = _build(tmp_path / "home", unreachable, gone)
     assert again.info == first[0].info
-    (listing,) = (tmp_path / "home/cache/wheel-files").iterdir()
+    (listing,) = (tmp_path / "home/cache/wheel-files").glob(f"{found[0].sha256}-*")
     assert f"{SITE}/one/__init__.py" in msgspec.json.decode(listing.read_bytes())["files"]
 
 

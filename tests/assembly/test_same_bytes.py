@@ -25,7 +25,7 @@ said = json.loads(sys.argv[1])
 sys.path[:0] = said["path"]
 import msgspec
 from little_wheels import VERSION, home_settings
-from tidewaiter.assembly import app, python_layers
+from tidewaiter.assembly import app, python_layers, wheel_sources, wheel_workshop
 from tidewaiter.assembly.bytecode import Interpreter
 from tidewaiter.assembly.layer_cache import LayerCache
 from tidewaiter.assembly.options import Options
@@ -58,7 +58,7 @@ for compression in ("gzip", "zstd"):
     threads = said["threads"]
     with Client(attempts=1) as client:
         made = python_layers.build(lock, wanted=wanted, interpreter=interpreter, layers=layers, threads=threads,
-                                   settings=settings, client=client, progress=SILENT)
+                                   settings=settings, connect=lambda: client, progress=SILENT)
     parts = [*made.parts, app.build(opened, app.collect(opened), wanted=wanted, interpreter=interpreter,
                                     layers=layers, threads=threads, progress=SILENT)]
     found += [part.info.digest for part in parts]

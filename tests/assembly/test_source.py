@@ -48,7 +48,7 @@ def test_clean_tree(repository: project.Project) -> None:
     found = source.read(repository)
     head = subprocess.check_output(["git", "-C", str(repository.directory), "rev-parse", "HEAD"], text=True).strip()
     assert found.commit == head
-    assert found.tag == head[:12]
+    assert found.tag_for("amd64") == head[:12]
     assert found.branch == "main"
 
 
@@ -58,7 +58,7 @@ def test_changed_input_is_dirty(repository: project.Project) -> None:
         path = repository.directory / name
         before = path.read_bytes() if path.exists() else None
         path.write_text("changed\n")
-        assert source.read(repository).tag.endswith("-dirty"), name
+        assert source.read(repository).tag_for("amd64").endswith("-dirty"), name
         path.write_bytes(before) if before is not None else path.unlink()
     (repository.directory / ".gitignore").write_text("*.csv\n")
     (repository.directory / "src/data.csv").write_text("1")
@@ -87,6 +87,13 @@ def test_no_commit(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q")
     with pytest.raises(ProjectError, match="no commit yet"):
         source.read(project.load(tmp_path))
+
+
+def test_bare_repository(repository: project.Project) -> None:
+    """A repository without files beside it has commits, and still is nothing to build from."""
+    git(repository.directory, "config", "core.bare", "true")
+    with pytest.raises(ProjectError, match="not in a Git repository"):
+        source.read(repository)
 
 
 def test_credentials_are_cut_from_the_remote(repository: project.Project) -> None:

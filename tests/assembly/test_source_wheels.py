@@ -13,8 +13,9 @@ from little_wheels import VERSION, Index, home_settings, write_project, write_wh
 from servers import Serve, Tool
 from tidewaiter.assembly import python_lock, python_resolver, wheel_cache
 from tidewaiter.assembly.bytecode import Interpreter
+from tidewaiter.assembly.locking import Rebuilder
 from tidewaiter.assembly.python_lock import PythonLock
-from tidewaiter.assembly.source_wheels import Rebuilder, SourceBuilder
+from tidewaiter.assembly.source_wheels import SourceBuilder
 from tidewaiter.assembly.wheel_sources import WheelSources
 from tidewaiter.core import settings
 from tidewaiter.core.errors import InputError, IntegrityError, NotFoundError

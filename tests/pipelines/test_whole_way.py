@@ -100,6 +100,22 @@ def test_ci_clears_and_remembers(home: Path, project: Path) -> None:
     assert_store_intact(home)
 
 
+def test_ci_clears_other_compressions_and_platforms(home: Path, project: Path, tmp_path: Path) -> None:
+    """What `build` can make `ci` can clear, under the same digest, so that it may be pushed."""
+    assert run(home, "key", "generate").code == 0
+    wanted = ("--compression", "zstd", "--platform", "linux/arm64", "--no-bytecode")
+    assert run(home, "lock", project, *wanted[2:]).code == 0
+    commit(project)
+    built = run(home, "build", project, *wanted, "--format", "json")
+    assert built.code == 0, built.err
+    statement = tmp_path / "provenance.json"
+    done = run(home, "ci", project, *wanted, "--provenance", statement, "--format", "json")
+    assert done.code == 0, done.err
+    assert done.json["digest"] == built.json["digest"]
+    assert tags(home) == {done.json["reference"]: "cleared"}
+    assert json.loads(statement.read_bytes())["subject"][0]["digest"]["sha256"] == done.json["digest"][7:]
+
+
 def test_denied_image_is_not_cleared(tmp_path: Path, home: Path) -> None:
     """A project for production is denied here, says why, and leaves no cleared tag and no signature."""
     production = small_project(tmp_path / "production", home, env="production")

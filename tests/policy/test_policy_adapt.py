@@ -133,6 +133,7 @@ def test_dirty_is_read_from_the_tag_unless_it_is_known() -> None:
     """The tag tells of uncommitted changes; a build record that knows better counts more."""
     dirty = "store:vision/mnist:0123456789ab-dirty"
     assert built(scan(), dirty).image.dirty
+    assert built(scan(), f"{dirty}-arm64").image.dirty
     assert not built(scan()).image.dirty
     assert built(scan(), dirty=True).image.dirty
 

@@ -9,19 +9,18 @@ import posixpath
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import IO
+from threading import Lock
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
-from tidewaiter.assembly import base_lock, bytecode, image
+from tidewaiter.assembly import base_lock, bytecode, debian, image
 from tidewaiter.assembly.base_lock import BaseLock
 from tidewaiter.assembly.bytecode import Interpreter
-from tidewaiter.assembly.debian import pool, tree
-from tidewaiter.assembly.debian.tree import Item
 from tidewaiter.assembly.foundation import NOT_FOR_PRODUCTION
 from tidewaiter.assembly.layer_cache import LayerCache
 from tidewaiter.assembly.part import Part
@@ -35,7 +34,13 @@ from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.layer import Entry, LayerInfo, Sink
 from tidewaiter.oci.layout import Layout
 from tidewaiter.oci.manifest import Descriptor, Platform, RunConfig
-from tidewaiter.transport.client import Client
+
+if TYPE_CHECKING:
+    from tidewaiter.assembly.debian.tree import Item
+    from tidewaiter.transport.client import Client
+
+Connect = Callable[[], "Client"]
+"""Gives the HTTP client; asked for when something has to be fetched."""
 
 
 class Base(msgspec.Struct, frozen=True):
@@ -69,14 +74,23 @@ def interpreter_identity(recipe: Recipe, lock: BaseLock) -> str:
 
 class _Builder:
     def __init__(
-        self, recipe: Recipe, lock: BaseLock, settings: Settings, client: Client, progress: Progress, *, bytecode: bool
+        self,
+        recipe: Recipe,
+        lock: BaseLock,
+        *,
+        settings: Settings,
+        connect: Connect,
+        progress: Progress,
+        bytecode: bool,
     ) -> None:
         self._recipe = recipe
         self._lock = lock
         self._settings = settings
-        self._client = client
+        self._connect = connect
         self._progress = progress
         self._bytecode = bytecode
+        self._turn = Lock()
+        self._prepared = False
         self._debs = [package.sha256 for package in lock.alone.packages]
 
     @contextmanager
@@ -92,33 +106,45 @@ class _Builder:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _items(self, group: Group, staging: Path) -> list[Item]:
+    def _items(self, group: Group, staging: Path) -> "list[Item]":
+        from tidewaiter.assembly.debian import pool, tree
+
         packages = self._lock.group(group.name)
-        files = pool.obtain(packages, self._lock, self._settings, self._client, self._progress)
+        files = pool.obtain(packages, self._lock, self._settings, self._connect(), self._progress)
         return tree.group_items(self._recipe, group, zip(packages, files, strict=True), staging)
 
     # The interpreter
 
+    @cached_property
     def interpreter(self) -> Interpreter:
-        """The image's interpreter, unpacked in the cache; a damaged one is unpacked again."""
-        name = _digest([tree.VERSION, self._recipe.digest, self._debs])
-        root = self._settings.home.cache / "rootfs" / name
+        """The image's interpreter, unpacked in the cache before it is first run."""
+        root = self._settings.home.cache / "rootfs" / _digest([debian.TREE_VERSION, self._recipe.digest, self._debs])
         leases.claim(root)
-        stamp = root.with_name(f"{name}.stamp")
-        with durable.exclusive(root.with_name(f"{name}.lock")):
-            if not _unchanged(root, stamp):
-                if root.exists():
-                    self._progress.note("the unpacked base in the cache is damaged and is unpacked again")
-                self._unpack(root)
-                durable.write_atomically(stamp, _stamp(root).encode())
         return Interpreter(
             rootfs=root,
             version=self._recipe.python,
             identity=interpreter_identity(self._recipe, self._lock),
             architecture=self._lock.platform,
+            prepare=partial(self._prepare, root),
         )
 
+    def _prepare(self, root: Path) -> None:
+        """Unpack the packages to `root`, unless they lie there as they were unpacked; asked once for each builder."""
+        with self._turn:
+            if self._prepared:
+                return
+            stamp = root.with_name(f"{root.name}.stamp")
+            with durable.exclusive(root.with_name(f"{root.name}.lock")):
+                if not _unchanged(root, stamp):
+                    if root.exists():
+                        self._progress.note("the unpacked base in the cache is damaged and is unpacked again")
+                    self._unpack(root)
+                    durable.write_atomically(stamp, _stamp(root).encode())
+            self._prepared = True
+
     def _unpack(self, root: Path) -> None:
+        from tidewaiter.assembly.debian import tree
+
         temporary = root.with_name(f".{root.name}.{secrets.token_hex(4)}")
         try:
             with self._staging() as staging:
@@ -139,7 +165,7 @@ class _Builder:
         """Everything that the bytes of the group's layer depend on."""
         return {
             "maker": "debian",
-            "tree": tree.VERSION,
+            "tree": debian.TREE_VERSION,
             "layer": layer.FORMAT_VERSION,
             "bytecode": bytecode.FORMAT_VERSION,
             "recipe": self._recipe.digest,
@@ -160,7 +186,9 @@ class _Builder:
                 task.advance(len(items))
             return info
 
-    def _compiled(self, items: list[Item]) -> list[Item]:
+    def _compiled(self, items: "list[Item]") -> "list[Item]":
+        from tidewaiter.assembly.debian.tree import Item
+
         library = f"usr/lib/python{self._recipe.python}/"
         contents = {item.entry.path: item.content for item in items}
         sources = []
@@ -176,7 +204,7 @@ class _Builder:
         if not sources:
             return []
         compiled = bytecode.compile_tree(
-            self.interpreter(),
+            self.interpreter,
             sources,
             threads=self._settings.threads,
             progress=self._progress,
@@ -188,7 +216,7 @@ class _Builder:
         ]
 
 
-def _content(item: Item) -> layer.Opener | bytes | None:
+def _content(item: "Item") -> layer.Opener | bytes | None:
     if isinstance(item.content, Path):
         return partial(_open, item.content)
     return item.content
@@ -223,7 +251,7 @@ def build(
     *,
     layers: LayerCache,
     settings: Settings,
-    client: Client,
+    connect: Connect,
     progress: Progress,
     bytecode: bool = True,
 ) -> Base:
@@ -239,7 +267,7 @@ def build(
         StorageError: the disk refused; nothing half-written is visible.
     """
     base_lock.require_fresh(lock, recipe, lock.system)
-    builder = _Builder(recipe, lock, settings, client, progress, bytecode=bytecode)
+    builder = _Builder(recipe, lock, settings=settings, connect=connect, progress=progress, bytecode=bytecode)
     parts: list[Part] = []
     system: list[Part] = []
     for group in recipe.layers(lock.system):
@@ -253,7 +281,7 @@ def build(
         name=recipe.name,
         parts=tuple(parts),
         system=tuple(system),
-        interpreter=builder.interpreter() if recipe.python else None,
+        interpreter=builder.interpreter if recipe.python else None,
         environment=recipe.environment,
         lock_digest=lock.alone.digest,
     )

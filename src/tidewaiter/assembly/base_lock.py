@@ -8,11 +8,10 @@ import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from tidewaiter.assembly.debian import archive
-from tidewaiter.assembly.debian import resolve as resolver
 from tidewaiter.assembly.recipe import SYSTEM, Recipe
 from tidewaiter.core import clock, durable, limits
 from tidewaiter.core.errors import InputError, LimitError, NotFoundError, StaleLockError
@@ -22,7 +21,9 @@ from tidewaiter.oci import digest as digests
 from tidewaiter.oci.digest import Digest, WireDigest
 from tidewaiter.oci.layer import check_path
 from tidewaiter.sbom.versions import dpkg
-from tidewaiter.transport.client import Client
+
+if TYPE_CHECKING:
+    from tidewaiter.transport.client import Client
 
 FORMAT = 1
 _FIRST = "amd64"
@@ -103,7 +104,7 @@ class BaseLock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 def resolve(
     recipe: Recipe,
-    client: Client,
+    client: "Client",
     settings: Settings,
     progress: Progress,
     *,
@@ -124,6 +125,9 @@ def resolve(
         NetworkError, MissingToolError: the archive could not be asked.
     """
     architecture = architecture or recipe.architecture
+    from tidewaiter.assembly.debian import archive
+    from tidewaiter.assembly.debian import resolve as resolver
+
     mirror = archive.mirror_of(recipe.snapshot, mirror=settings.debian_mirror, snapshots=settings.debian_snapshot)
     wanted = tuple(sorted(set(system)))
     universe = resolver.Universe(architecture)

@@ -69,6 +69,14 @@ class Interpreter(msgspec.Struct, frozen=True):
     """Whether it comes from an image that was not made here: then it runs in a sandbox only."""
     architecture: str = "amd64"
     """Processor that it runs on, in Go's names."""
+    prepare: Callable[[], None] | None = None
+    """Puts the files into `rootfs`, or checks those that are there; called before anything is run."""
+
+    def root(self) -> Path:
+        """`rootfs` with everything in it, resolved."""
+        if self.prepare is not None:
+            self.prepare()
+        return self.rootfs.resolve()
 
     @property
     def tag(self) -> str:
@@ -137,7 +145,7 @@ def sandboxed(interpreter: Interpreter, options: Sequence[str], script: Path) ->
         )
     line = [sys.executable, "-I", "-S", "-c", _BOUNDED, str(limits.BYTECODE_CHILD_BYTES)]
     line += [bwrap, "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"]
-    line += ["--uid", "65532", "--gid", "65532", "--ro-bind", str(interpreter.rootfs.resolve()), "/"]
+    line += ["--uid", "65532", "--gid", "65532", "--ro-bind", str(interpreter.root()), "/"]
     line += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--ro-bind", str(script), "/tmp/script.py"]  # noqa: S108  # in the sandbox
     line += ["--setenv", "PYTHONHASHSEED", "0", "--setenv", "PYTHONCOERCECLOCALE", "0", "--chdir", "/"]
     return [*line, "--", interpreter.executable, *options, "/tmp/script.py"]  # noqa: S108  # as above
@@ -146,7 +154,7 @@ def sandboxed(interpreter: Interpreter, options: Sequence[str], script: Path) ->
 def _command(interpreter: Interpreter) -> list[str]:
     if interpreter.foreign:
         return sandboxed(interpreter, ["-S", "-s", "-B", "-X", "utf8", "-W", "ignore"], _COMPILER)
-    rootfs = interpreter.rootfs.resolve()
+    rootfs = interpreter.root()
     if interpreter.architecture not in _LOADERS:
         raise _cannot_run(interpreter, "no loader is known for this architecture")
     loader = _inside(rootfs, _LOADERS[interpreter.architecture])
@@ -168,7 +176,7 @@ class _Child:
     """One running interpreter. Not thread-safe: one thread at a time asks."""
 
     def __init__(self, interpreter: Interpreter) -> None:
-        self._rootfs = interpreter.rootfs.resolve()
+        self._rootfs = interpreter.root()
         self.busy_since: float | None = None
         self.busy_seconds = 0.0
         """Time spent on finished sources; waiting for the next one, for example for a download, does not count."""
@@ -403,6 +411,7 @@ class Compiler:
             return self._pool
 
     def _start_children(self) -> None:
+        self._interpreter.root()  # whatever is wrong with it is said before anything is started
         self._watchdog.start()
         for _ in range(self._processes):
             self._children.append(_Child(self._interpreter))

@@ -27,8 +27,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from tidewaiter.assembly.bytecode import Interpreter
+from tidewaiter.assembly.installation import site_packages
 from tidewaiter.assembly.python_lock import LockedWheel
-from tidewaiter.assembly.wheel import Wheel, site_packages
+from tidewaiter.assembly.wheel import Wheel
 from tidewaiter.assembly.wheel_archive import WheelArchive
 from tidewaiter.core import durable, limits, settings
 from tidewaiter.core.errors import DeadlineError, InputError, MissingToolError, UndeterminedError
@@ -98,7 +99,7 @@ def _command(interpreter: Interpreter, archive: Path, requirements: Path, task: 
     }
     line = [bwrap, "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"]
     line += ["--uid", "65532", "--gid", "65532", "--hostname", "build"]
-    line += [*_root(interpreter.rootfs.resolve()), "--proc", "/proc", "--dev", "/dev"]
+    line += [*_root(interpreter.root()), "--proc", "/proc", "--dev", "/dev"]
     line += ["--size", str(limits.SOURCE_BUILD_BYTES), "--tmpfs", "/build"]
     line += ["--size", str(limits.SOURCE_BUILD_BYTES), "--tmpfs", "/tmp"]  # noqa: S108  # in the sandbox
     line += ["--ro-bind", str(requirements), "/requirements", "--ro-bind", str(archive), "/tidewaiter/source"]

@@ -14,7 +14,8 @@ from urllib.parse import quote
 import msgspec
 
 import tidewaiter
-from tidewaiter.assembly.build import Build, Locks
+from tidewaiter.assembly.build import Build
+from tidewaiter.assembly.locking import Locks
 from tidewaiter.assembly.python_lock import LockedWheel, PythonLock
 from tidewaiter.core.clock import rfc3339
 from tidewaiter.core.errors import InputError

@@ -37,10 +37,13 @@ class Source(msgspec.Struct, frozen=True):
     remote: str
     """URL of `origin` without user and password; empty when there is none."""
 
-    @property
-    def tag(self) -> str:
-        """Tag of the image: 12 digits of the commit, and `-dirty` when inputs differ from it."""
-        return self.commit[:12] + ("-dirty" if self.dirty else "")
+    def tag_for(self, architecture: str) -> str:
+        """Tag of the image: 12 digits of the commit, the architecture unless it is amd64, `-dirty` if inputs differ."""
+        return (
+            self.commit[:12]
+            + ("" if architecture == "amd64" else f"-{architecture}")
+            + ("-dirty" if self.dirty else "")
+        )
 
 
 def _git(directory: Path, *arguments: str) -> str:
@@ -181,13 +184,8 @@ def _differs(project: Project, commit: str) -> bool:
         return True  # gone or unreadable meanwhile: it is not what the commit holds
 
 
-def read(project: Project) -> Source:
-    """The commit that `project` is at.
-
-    Raises:
-        ProjectError: the folder is in no Git repository, or the repository has no commit.
-    """
-    directory = project.directory
+def _require_repository(directory: Path) -> None:
+    """Raise when Git has no work tree there, or does not trust it."""
     try:
         _git(directory, "rev-parse", "--show-toplevel")
     except subprocess.CalledProcessError as error:
@@ -201,17 +199,34 @@ def read(project: Project) -> Source:
             f"{directory} is not in a Git repository, and an image is named after its commit",
             next_step="Run `git init && git add . && git commit -m 'first'` there, then build again.",
         ) from error
+
+
+def read(project: Project, before: Source | None = None) -> Source:
+    """The commit that `project` is at; branch and remote, which are for the record only, as `before` says.
+
+    Raises:
+        ProjectError: the folder is in no Git repository, or the repository has no commit.
+    """
+    directory = project.directory
     head = _first(directory, "log", "-1", "--format=%H %ct", "HEAD")
     commit, _, committed = head.partition(" ")
     if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit):
+        _require_repository(directory)
         raise ProjectError(
             f"the Git repository of {directory} has no commit yet",
             next_step="Commit the project, then build again.",
         )
+    try:
+        dirty = _differs(project, commit)
+    except subprocess.CalledProcessError:
+        _require_repository(directory)  # a bare one has commits, but no files
+        raise
+    if before is not None:
+        return Source(commit, int(committed), dirty, before.branch, before.remote)
     return Source(
         commit=commit,
         committed=int(committed),
-        dirty=_differs(project, commit),
+        dirty=dirty,
         branch=_first(directory, "symbolic-ref", "--short", "-q", "HEAD"),
         remote=_without_credentials(_first(directory, "config", "--get", "remote.origin.url")),
     )

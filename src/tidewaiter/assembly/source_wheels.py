@@ -152,18 +152,3 @@ def _require_identity(found: Distribution, sdist: LockedWheel) -> None:
             next_step="Do not use this source distribution: it is broken or hostile. Choose another release.",
             code="build_failed",
         )
-
-
-class Rebuilder:
-    """Builds recorded wheels, one after the other; the builder is asked for when the first one is missing."""
-
-    def __init__(self, builder: Callable[[], SourceBuilder]) -> None:
-        self._ask = builder
-        self._builder: SourceBuilder | None = None
-        self._lock = Lock()
-
-    def __call__(self, wheel: LockedWheel) -> Path:
-        """As `SourceBuilder.rebuilt`."""
-        with self._lock:
-            self._builder = self._builder or self._ask()
-            return self._builder.rebuilt(wheel)

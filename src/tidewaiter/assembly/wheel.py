@@ -29,24 +29,17 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from tidewaiter.assembly.bytecode import Source, bytecode_path
+from tidewaiter.assembly.installation import site_packages
 from tidewaiter.assembly.python_lock import LockedWheel
 from tidewaiter.assembly.wheel_archive import Advance, Member, WheelArchive
 from tidewaiter.core.errors import InputError, IntegrityError
 from tidewaiter.oci.layer import Content, Entry, Opener, check_path
-
-FORMAT_VERSION = 2
-"""Part of every layer cache key: raise it when the files that the same wheel gives change."""
 
 _INSTALLER = {"INSTALLER": b"tidewaiter\n"}
 # Written by whoever installs, or signing a RECORD that is written anew.
 _LEFT_OUT = frozenset({"INSTALLER", "REQUESTED", "direct_url.json", "RECORD.jws", "RECORD.p7s"})
 _SCRIPT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@-]*")
 _PYTHON_SHEBANG = b"#!python"
-
-
-def site_packages(python: str) -> str:
-    """Where pure and binary modules lie, relative to the root."""
-    return f"usr/local/lib/python{python}/dist-packages"
 
 
 class InstalledFile(msgspec.Struct, frozen=True):

@@ -24,6 +24,7 @@ from typing import IO, cast
 import msgspec
 from isal import isal_zlib
 
+from tidewaiter.assembly.installation import distribution
 from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, IntegrityError, LimitError
 from tidewaiter.oci.layer import Content, Deflated, check_path
@@ -60,11 +61,6 @@ class Member(msgspec.Struct, frozen=True):
     def record_hash(self) -> str:
         """Second column of RECORD."""
         return f"{self.algorithm}={self.hash}"
-
-
-def distribution(dist_info: str) -> str:
-    """Name of the package in a folder name such as `ml_dtypes-0.6.0.dist-info`."""
-    return dist_info.removesuffix(".dist-info").rpartition("-")[0]
 
 
 class _BoundedFile(io.FileIO):

@@ -6,18 +6,22 @@ import io
 import posixpath
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from packaging.utils import canonicalize_name
 
-from tidewaiter.assembly import wheel as wheels
+from tidewaiter.assembly import installation
+from tidewaiter.assembly.installation import distribution, site_packages
 from tidewaiter.assembly.python_lock import LockedWheel
-from tidewaiter.assembly.wheel import Wheel, site_packages
-from tidewaiter.assembly.wheel_archive import distribution
 from tidewaiter.core import durable, limits
 from tidewaiter.core.errors import InputError
+from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.layer import LayerInfo, Reader
 from tidewaiter.oci.layout import Layout
+
+if TYPE_CHECKING:
+    from tidewaiter.assembly.wheel import Wheel
 
 _CHOOSE = "Leave one of the two packages out, or pin releases that do not share the path."
 
@@ -30,6 +34,22 @@ class Listing(msgspec.Struct, frozen=True):
     files: dict[str, str]
 
 
+class _Verdict(msgspec.Struct, frozen=True):
+    """These layers do not fight over a path; what they hold beside that."""
+
+    layers: list[tuple[Digest, list[str]]]
+    """Digest of each, and the hashes of its wheels."""
+    folders: list[str]
+    check: str = ""
+    """SHA-256 of the rest, so that a damaged verdict is none."""
+
+    @property
+    def sealed(self) -> "_Verdict":
+        """This verdict with the right `check`."""
+        said = msgspec.json.encode([self.layers, self.folders])
+        return msgspec.structs.replace(self, check=hashlib.sha256(said).hexdigest())
+
+
 class WheelFiles:
     """Listings of wheels, kept as files in `directory`; one that is lost is read from the layer in `store` again."""
 
@@ -37,13 +57,13 @@ class WheelFiles:
         self._directory = directory
         self._site = site or site_packages(python)
         place = "" if site is None else "-" + hashlib.sha256(site.encode()).hexdigest()[:16]
-        self._suffix = f"{python}-{wheels.FORMAT_VERSION}{place}.json"
+        self._suffix = f"{python}-{installation.FORMAT_VERSION}{place}.json"
         self._store = store
 
     def _path(self, wheel: LockedWheel) -> Path:
         return self._directory / f"{wheel.sha256}-{self._suffix}"
 
-    def remember(self, wheel: Wheel) -> Listing:
+    def remember(self, wheel: "Wheel") -> Listing:
         """The listing of an opened wheel, kept for later builds."""
         listing = Listing(str(wheel.locked), {path: file.record_hash for path, file in wheel.files.items()})
         durable.write_atomically(self._path(wheel.locked), msgspec.json.encode(listing))
@@ -58,6 +78,30 @@ class WheelFiles:
             except (FileNotFoundError, msgspec.DecodeError):
                 return self._from_layer(group, layer)
         return found
+
+    def folders(self, layers: Sequence[tuple[Sequence[LockedWheel], LayerInfo]]) -> tuple[str, ...]:
+        """Every folder that holds shared libraries of the wheels in `layers`, sorted.
+
+        It is remembered that the wheels were compared, so that equal layers are not compared again.
+
+        Raises:
+            InputError: two wheels write different files to one path.
+        """
+        about = [(layer.digest, [one.sha256 for one in group]) for group, layer in layers]
+        name = hashlib.sha256(msgspec.json.encode(about)).hexdigest()
+        path = self._directory / f"disjoint-{name}-{self._suffix}"
+        try:
+            known = msgspec.json.decode(path.read_bytes(), type=_Verdict)
+            if known.layers == about and known == known.sealed:
+                return tuple(known.folders)
+        except (FileNotFoundError, msgspec.DecodeError):
+            pass
+        listings = [listing for group, layer in layers for listing in self.of(group, layer)]
+        require_disjoint(listings)
+        files = (path for listing in listings for path in listing.files)
+        found = sorted({posixpath.dirname(file) for file in files if ".so" in posixpath.basename(file)})
+        durable.write_atomically(path, msgspec.json.encode(_Verdict(about, found).sealed))
+        return tuple(found)
 
     def _from_layer(self, group: Sequence[LockedWheel], layer: LayerInfo) -> list[Listing]:
         by_name = {one.name: one for one in group}

@@ -19,10 +19,12 @@ from tidewaiter.core import durable, limits
 from tidewaiter.core.errors import StorageError
 
 _BACKUP = "Restore it from a backup, or move it away and build the images again."
+# On a full disk SQLite cannot even read (it shares memory through a file), and so nothing can be pruned.
+_SPACE = "Free space, for example delete `cache/` of the home while no command runs; then run the same command again."
 _CAUSES = (
     # What SQLite says, in words a user can act on.
-    ("database or disk is full", "the disk is full", "Free space, then run the same command again."),
-    ("disk i/o error", "the disk reports an error", "Check the disk and its free space, then run the command again."),
+    ("database or disk is full", "the disk is full", _SPACE),
+    ("disk i/o error", "the disk is full or damaged", _SPACE),
     ("readonly database", "it may not be written", "Check who owns the folder and whether it is mounted read-only."),
     ("unable to open", "it cannot be opened", "Check that its folder exists and that you may write in it."),
     ("is locked", "another process keeps it locked", "Wait for that process or stop it, then run the command again."),

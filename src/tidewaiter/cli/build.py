@@ -54,7 +54,8 @@ def summary(made: Build) -> list[str]:
 PlatformName = Literal["linux/amd64", "linux/arm64"]
 
 
-def _options(compression: Compression, platform: PlatformName, *, bytecode: bool | None) -> Options:
+def options(compression: Compression, platform: PlatformName, *, bytecode: bool | None) -> Options:
+    """What the options of `build` and `ci` ask for."""
     system, _, architecture = platform.partition("/")
     return Options(compression=compression, platform=Platform(os=system, architecture=architecture), bytecode=bytecode)
 
@@ -84,7 +85,7 @@ def build(
     """
     opened = projects.load(project)
     with workshop() as shop:
-        made = building.build(shop, opened, _options(compression, platform, bytecode=bytecode))
+        made = building.build(shop, opened, options(compression, platform, bytecode=bytecode))
         building.list_in_store(shop, made)
     if provenance is not None:
         building.write_provenance(made, provenance)
@@ -126,7 +127,7 @@ def lock(
     """
     opened = projects.load(project)
     with workshop() as shop:
-        locked = building.lock(shop, opened, wanted=_options("gzip", platform, bytecode=bytecode))
+        locked = building.lock(shop, opened, wanted=options("gzip", platform, bytecode=bytecode))
     packages = [{"name": wheel.name, "version": wheel.version, "file": wheel.filename} for wheel in locked.wheels]
     if output == "json":
         emit_json({"lock": str(locked.path), "digest": python_lock.digest(locked), "packages": packages})

@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Annotated
 
 from tidewaiter.cli import build as building
+from tidewaiter.cli.build import PlatformName
 from tidewaiter.cli.console import Format, emit, emit_json
 from tidewaiter.cli.look import coverage_lines, not_checked_lines
 from tidewaiter.cli.parameters import Parameter
 from tidewaiter.cli.trust import password
 from tidewaiter.cli.workshop import workshop
 from tidewaiter.core import project as projects
+from tidewaiter.oci.compression import Compression
+from tidewaiter.pipelines import building as pipeline
 from tidewaiter.pipelines import clear, trusting
 from tidewaiter.pipelines.clear import Cleared
 from tidewaiter.policy import explain
@@ -21,6 +24,10 @@ def ci(
     /,
     *,
     key: str = trusting.KEY_NAME,
+    compression: Compression = "gzip",
+    platform: PlatformName = "linux/amd64",
+    bytecode: bool | None = None,
+    provenance: Path | None = None,
     output: Annotated[Format, Parameter(name="--format")] = "text",
 ) -> int:
     """Build, inspect, match, decide, sign and clear the image of a project.
@@ -31,13 +38,19 @@ def ci(
     Args:
         project: folder that holds tidewaiter.toml.
         key: name of the key of this home that signs.
+        compression: of the layers of wheels, models and app; some old clients cannot read zstd.
+        platform: what the image runs on; another one than this machine's needs --no-bytecode.
+        bytecode: with or without compiled Python files, recorded in pylock.toml; as the lock says when not given.
+        provenance: file to write what the image was made of: SLSA v1 in an in-toto statement, not signed.
         output: text or json.
     """
     opened = projects.load(project)
     with workshop() as shop:
         # The key is opened first, so that a wrong password is found before the work.
         signer = trusting.open_key(shop, key, password(shop, f"Password of the key {key}: "))
-        done = clear.clear(shop, opened, signer)
+        done = clear.clear(shop, opened, signer, building.options(compression, platform, bytecode=bytecode))
+    if provenance is not None:
+        pipeline.write_provenance(done.build, provenance)
     if output == "json":
         emit_json(
             {

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from tidewaiter.assembly import base, base_lock, provenance, recipe
-from tidewaiter.assembly import build as assembly
+from tidewaiter.assembly import base, base_lock, locking, provenance, recipe
 from tidewaiter.assembly.base_lock import BaseLock
 from tidewaiter.assembly.part import Part
 from tidewaiter.assembly.recipe import Recipe
@@ -61,7 +60,7 @@ def target(workshop: Workshop, text: str, architecture: str) -> Target:
             f"{project.path}: [base] use is an image, which has no recipe and no lock",
             next_step="Name a recipe: `tidewaiter base list` shows them.",
         )
-    chosen = assembly.recipe_of(project, workshop.settings)
+    chosen = locking.recipe_of(project, workshop.settings)
     return Target(recipe=chosen, project=project, lock=project.base_lock_for(architecture), update=update)
 
 
@@ -149,7 +148,7 @@ def build(workshop: Workshop, wanted: Target, architecture: str, *, bytecode: bo
         locked,
         layers=workshop.layers,
         settings=workshop.settings,
-        client=workshop.client,
+        connect=workshop.connect,
         progress=workshop.progress,
         bytecode=bytecode,
     )

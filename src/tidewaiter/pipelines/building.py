@@ -5,7 +5,8 @@ from pathlib import Path
 import msgspec
 
 from tidewaiter.assembly import build as assembly
-from tidewaiter.assembly import options, provenance
+from tidewaiter.assembly import locking, options, provenance, standing
+from tidewaiter.assembly.bench import Bench
 from tidewaiter.assembly.build import Build
 from tidewaiter.assembly.options import Options
 from tidewaiter.assembly.python_lock import PythonLock
@@ -18,6 +19,16 @@ from tidewaiter.pipelines.workshop import Workshop
 
 VISIBILITY = "dev.tidewaiter.visibility"
 """Annotation of an entry of the store's `index.json`: `built`, or `cleared` once policy allowed it."""
+
+
+def _bench(workshop: Workshop) -> Bench:
+    return Bench(
+        layers=workshop.layers,
+        settings=workshop.settings,
+        connect=workshop.connect,
+        images=Fetcher(workshop),
+        progress=workshop.progress,
+    )
 
 
 def _materials(build: Build) -> tuple[Material, ...]:
@@ -78,15 +89,7 @@ def build(workshop: Workshop, project: Project, wanted: Options = options.DEFAUL
     Raises:
         TidewaiterError: as `assembly.build.build`; nothing is recorded or tagged then.
     """
-    made = assembly.build(
-        project,
-        wanted=wanted,
-        layers=workshop.layers,
-        settings=workshop.settings,
-        client=workshop.client,
-        images=Fetcher(workshop),
-        progress=workshop.progress,
-    )
+    made = assembly.build(_bench(workshop), project, wanted=wanted)
     record = _record(made)
     if record.built_layers or not _known(workshop, record, made.tag):
         workshop.catalog.record_build(record)
@@ -102,16 +105,9 @@ def _known(workshop: Workshop, record: BuildRecord, tag: str) -> bool:
 
 
 def lock(workshop: Workshop, project: Project, *, wanted: Options = options.DEFAULT) -> PythonLock:
-    """Resolve the requirements of `project` anew and write the lock; errors as `assembly.build.lock_python`."""
-    return assembly.lock_python(
-        project,
-        wanted=wanted,
-        layers=workshop.layers,
-        settings=workshop.settings,
-        client=workshop.client,
-        images=Fetcher(workshop),
-        progress=workshop.progress,
-    )
+    """Resolve the requirements of `project` anew and write the lock; errors as `locking.lock_python`."""
+    bench = _bench(workshop)
+    return locking.lock_python(bench, project, standing.native(bench, project, wanted), wanted=wanted)
 
 
 def write_provenance(made: Build, path: Path) -> None:

@@ -6,7 +6,9 @@ Nothing is tagged as cleared before the verdict of the project's environment all
 import msgspec
 
 from tidewaiter.advisories.finding import ScanResult
+from tidewaiter.assembly import options
 from tidewaiter.assembly.build import Build
+from tidewaiter.assembly.options import Options
 from tidewaiter.catalog.records import ScanRecord
 from tidewaiter.core import clock
 from tidewaiter.core.errors import DeniedError, NotFoundError, UndeterminedError
@@ -56,8 +58,8 @@ def refuse(verdict: Verdict, reference: str) -> DeniedError | UndeterminedError:
     )
 
 
-def clear(workshop: Workshop, project: Project, signer: SigningKey) -> Cleared:
-    """Take `project` the whole way, for the environment that it names.
+def clear(workshop: Workshop, project: Project, signer: SigningKey, wanted: Options = options.DEFAULT) -> Cleared:
+    """Take `project` the whole way, built as `wanted`, for the environment that it names.
 
     Raises:
         DeniedError: policy denies it; the verdict is recorded, nothing is signed or tagged as cleared.
@@ -66,7 +68,7 @@ def clear(workshop: Workshop, project: Project, signer: SigningKey) -> Cleared:
     """
     note = workshop.progress.note
     note("1/6 build")
-    made = building.build(workshop, project)
+    made = building.build(workshop, project, wanted)
     named = images.open_stored(workshop, StoredReference(name=made.name, tag=made.tag, digest=made.image.digest))
     note("2/6 inspect")
     facts = looking.inspect(workshop, named)

@@ -1,18 +1,23 @@
-"""Step: an image that a project stands on, or takes files from, into the store; only what is missing is fetched."""
+"""Step: an image that a project stands on, or takes files from, into the store; only what is missing is fetched.
+
+What it fetches with is imported when there is an image to bring: most builds stand on a base made here.
+"""
+
+from typing import TYPE_CHECKING
 
 from tidewaiter.assembly.foreign import ImageName
 from tidewaiter.core.errors import NotFoundError
-from tidewaiter.distribution.copy import choose, copy
-from tidewaiter.distribution.endpoints import Source
-from tidewaiter.distribution.layout_place import LayoutPlace
 from tidewaiter.oci import image as images
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.image import Image
 from tidewaiter.oci.layout import Layout
 from tidewaiter.oci.manifest import Descriptor, Platform
 from tidewaiter.oci.reference import LayoutReference, RegistryReference, StoreReference
-from tidewaiter.pipelines.images import connect, store_reference, stored_descriptor
 from tidewaiter.pipelines.workshop import Workshop
+
+if TYPE_CHECKING:
+    from tidewaiter.distribution.endpoints import Source
+    from tidewaiter.distribution.layout_place import LayoutPlace
 
 
 class Fetcher:
@@ -21,7 +26,10 @@ class Fetcher:
     def __init__(self, workshop: Workshop) -> None:
         self._workshop = workshop
 
-    def _source(self, name: ImageName, digest: Digest) -> tuple[Source, Descriptor]:
+    def _source(self, name: ImageName, digest: Digest) -> "tuple[Source, Descriptor]":
+        from tidewaiter.distribution.layout_place import LayoutPlace
+        from tidewaiter.pipelines.images import connect, stored_descriptor
+
         if isinstance(name.place, RegistryReference):
             from tidewaiter.distribution.registry_place import RegistryPlace
 
@@ -37,6 +45,8 @@ class Fetcher:
             NotFoundError: nothing, or a layout has several images.
             NetworkError: the registry could not be asked.
         """
+        from tidewaiter.pipelines.images import connect, store_reference
+
         if isinstance(name.place, RegistryReference):
             return connect(self._workshop, name.place).resolve(name.place.target).digest
         if isinstance(name.place, StoreReference):
@@ -54,6 +64,9 @@ class Fetcher:
             IntegrityError: bytes do not have their digest.
             StorageError: the disk refused.
         """
+        from tidewaiter.distribution.copy import choose, copy
+        from tidewaiter.distribution.layout_place import LayoutPlace
+
         digest = name.digest or self.digest(name)
         store = LayoutPlace(self._workshop.store, listed=False)
         try:
@@ -68,8 +81,11 @@ class Fetcher:
             self._workshop.store.put(source.read(root.digest))
         return self._stored(store, digest, platform)
 
-    def _stored(self, store: LayoutPlace, digest: Digest, platform: Platform) -> Image:
+    def _stored(self, store: "LayoutPlace", digest: Digest, platform: Platform) -> Image:
         """The image in the store; raises `NotFoundError` when a blob is missing or damaged."""
+        from tidewaiter.distribution.copy import choose
+        from tidewaiter.pipelines.images import stored_descriptor
+
         root = choose(store, stored_descriptor(store.layout, digest), platform)
         found = images.load(store.layout, root)
         for blob in (found.manifest.config, *found.manifest.layers):

@@ -6,8 +6,8 @@ from functools import partial
 
 import msgspec
 
-from tidewaiter.assembly import build as assembly
 from tidewaiter.assembly import execution, provenance, rebase, recipe
+from tidewaiter.assembly.bench import listings as listings_in
 from tidewaiter.assembly.ground import Ground, listings_of
 from tidewaiter.assembly.rebase import Side
 from tidewaiter.assembly.unpacked_image import UnpackedImage
@@ -68,7 +68,7 @@ def rebased(workshop: Workshop, text: str, new_text: str, *, tag: str | None = N
     if new.image.digest == old_digest:
         raise InputError(f"{named.reference} stands on {new.reference} already", next_step="Name another base.")
 
-    listings = assembly.listings(workshop.settings)
+    listings = listings_in(workshop.settings)
     listed = listings_of(image, listings, workshop.progress)
     lower = rebase.lower(image, count)
     old_side = Side(name=old_name, image=lower, files=_files(workshop, lower))
@@ -148,7 +148,7 @@ def _base_named(workshop: Workshop, text: str, architecture: str) -> NamedImage:
 
 
 def _files(workshop: Workshop, image: Image) -> UnpackedImage:
-    listings = assembly.listings(workshop.settings)
+    listings = listings_in(workshop.settings)
     ground = Ground(listing.entries for listing in listings_of(image, listings, workshop.progress))
     root = execution.unpacked(image, workshop.settings.home.cache, workshop.progress)
     return UnpackedImage(ground, root, image.config.config.env or [])

@@ -49,6 +49,10 @@ class Workshop:
     @property
     def client(self) -> "Client":
         """HTTP."""
+        return self.connect()
+
+    def connect(self) -> "Client":
+        """HTTP, for whoever may do without."""
         with self._lock:
             if self._client is None:
                 from tidewaiter.pipelines import connecting

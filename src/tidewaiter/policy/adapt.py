@@ -29,7 +29,8 @@ LOCAL_BUILDER = "local"
 """The builder of everything that no registered builder vouches for."""
 
 _EXAMPLES = 5
-_DIRTY = "-dirty"
+# At the end, or before what names the platform or the base that the image was put on.
+_DIRTY = re.compile(r"-dirty(-|$)")
 _SEPARATORS = re.compile(r"[-_.]+")
 
 
@@ -74,7 +75,7 @@ def build_input(
             labels=facts.labels,
             annotations=facts.annotations,
             created=facts.created,
-            dirty=tag.endswith(_DIRTY) if dirty is None else dirty,
+            dirty=_DIRTY.search(tag) is not None if dirty is None else dirty,
             builder=builder,
         ),
         programs=tuple(ProgramInput(path=program.path, kind=program.kind) for program in facts.programs),

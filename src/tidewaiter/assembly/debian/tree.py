@@ -16,9 +16,6 @@ from tidewaiter.core import durable
 from tidewaiter.core.errors import InputError, IntegrityError
 from tidewaiter.oci.layer import Entry, directory_entry, with_parents
 
-VERSION = 2
-"""Part of the layer cache key: raise it when the same packages and recipe give other files."""
-
 STATUS = "var/lib/dpkg/status.d"
 _ALTERNATIVES = "etc/alternatives"
 # Folders that the loader of Debian searches without a cache.

@@ -15,6 +15,12 @@ test_tag_of_a_commit_on_another_base_passes if {
 	document.passes(name.results, "name.convention") with input as tagged("0123456789ab-on-ba9876543210")
 }
 
+test_tag_of_a_commit_for_another_platform_passes if {
+	every tag in ["0123456789ab-arm64", "0123456789ab-arm64-dirty", "0123456789ab-arm64-on-ba9876543210-dirty"] {
+		document.passes(name.results, "name.convention") with input as tagged(tag)
+	}
+}
+
 test_version_tags_pass if {
 	every tag in ["2.15.0", "v1.0.3", "2.15.0-gpu", "1.2.3_rc1"] {
 		document.passes(name.results, "name.convention") with input as tagged(tag)
