@@ -286,6 +286,27 @@ def test_a_pulled_image_is_in_the_catalog_and_not_cleared(bench: Bench) -> None:
     assert named["reference"] == f"{bench.place.partition('/')[2]}/app:v1"
 
 
+def test_an_image_that_exists_is_cleared_when_policy_allows_it(bench: Bench) -> None:
+    """A pulled image is pushed on once `check --clear` allowed and signed it, and not before."""
+    layout, _ = tagged(bench.folder / "from")
+    bench.json("pull", f"oci:{layout.path}:v1", "team/app:fetched")
+    check = ("check", "team/app:fetched", "--format", "json", "--environment")
+    assert bench.run(*check, "research", "--clear").json["error"]["code"] == "not_found", "there is no key yet"
+    bench.json("key", "generate")
+    assert bench.run(*check, "production", "--clear").code == 1
+    assert bench.json(*check, "research")["verdict"] == "allow"
+    push = ("push", "team/app:fetched", f"{bench.place}/out:1")
+    assert bench.run(*push, "--format", "json").json["error"]["code"] == "not_cleared"
+    assert bench.json(*check, "research", "--clear")["verdict"] == "allow"
+    assert bench.run("verify", "team/app:fetched").code == 0
+    index = json.loads((bench.home / "store/index.json").read_bytes())
+    assert [entry["annotations"]["dev.tidewaiter.visibility"] for entry in index["manifests"]] == ["cleared"]
+    assert bench.run(*push).code == 0
+    assert bench.run("verify", f"{bench.place}/out:1").code == 0
+    elsewhere = bench.run("check", f"oci:{layout.path}:v1", "--environment", "research", "--clear", "--format", "json")
+    assert (elsewhere.code, elsewhere.json["error"]["code"]) == (2, "bad_input")
+
+
 def test_an_export_is_read_by_skopeo_both_ways(bench: Bench, tool: Tool) -> None:
     """One file is an oci-archive and a docker-archive with its name, is the same twice, and comes back."""
     layout, image = tagged(bench.folder / "from")

@@ -190,7 +190,8 @@ def require_cleared(
     if not environments:
         raise DeniedError(
             f"{repository}{f':{name}' if name else f'@{digest}'} is not cleared: no verdict allows it",
-            next_step="Run `tidewaiter ci PROJECT`, which builds, checks, signs and clears; then push.",
+            next_step="Run `tidewaiter ci PROJECT`, which builds, checks, signs and clears; for an image that exists, "
+            "`tidewaiter check NAME:TAG --environment ENVIRONMENT --clear`. Then push.",
             code="not_cleared",
         )
     for number, environment in enumerate(sorted(environments), 1):

@@ -86,7 +86,7 @@ def build(
     opened = projects.load(project)
     with workshop() as shop:
         made = building.build(shop, opened, options(compression, platform, bytecode=bytecode))
-        building.list_in_store(shop, made)
+        building.list_in_store(shop, made.name, made.tag, made.image)
     if provenance is not None:
         building.write_provenance(made, provenance)
     if output == "json":

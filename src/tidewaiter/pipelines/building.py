@@ -14,6 +14,8 @@ from tidewaiter.catalog import glance
 from tidewaiter.catalog.records import BuildRecord, BuiltLayer, Material, Visibility
 from tidewaiter.core import durable
 from tidewaiter.core.project import Project
+from tidewaiter.oci.digest import Digest
+from tidewaiter.oci.manifest import Descriptor
 from tidewaiter.pipelines.fetching import Fetcher
 from tidewaiter.pipelines.workshop import Workshop
 
@@ -116,19 +118,19 @@ def write_provenance(made: Build, path: Path) -> None:
     durable.write_atomically(path.absolute(), msgspec.json.format(msgspec.json.encode(statement), indent=2) + b"\n")
 
 
-def list_in_store(workshop: Workshop, made: Build) -> None:
-    """Name the build in the store's `index.json`, where other tools see it, and say whether it was cleared."""
+def list_in_store(workshop: Workshop, name: str, tag: str, image: Descriptor) -> None:
+    """Name the image in the store's `index.json`, where other tools see it, and say whether it was cleared."""
     visibility: Visibility | None = None
     # A denial may take the tag back while it is written here; what the catalog says last must stand.
-    while (current := _visibility(workshop, made)) != visibility:
+    while (current := _visibility(workshop, name, tag, image.digest)) != visibility:
         visibility = current
-        workshop.store.tag(made.reference, msgspec.structs.replace(made.image, annotations={VISIBILITY: visibility}))
+        workshop.store.tag(f"{name}:{tag}", msgspec.structs.replace(image, annotations={VISIBILITY: visibility}))
 
 
-def _visibility(workshop: Workshop, made: Build) -> Visibility:
+def _visibility(workshop: Workshop, name: str, tag: str, digest: Digest) -> Visibility:
     try:
-        current = glance.tag(workshop.settings.home.catalog, made.name, made.tag)
+        current = glance.tag(workshop.settings.home.catalog, name, tag)
     except glance.UnansweredError:
-        record = workshop.catalog.image(f"{made.name}@{made.image.digest}")
-        return next((tag.visibility for tag in record.summary.tags if tag.name == made.tag), "built")
-    return current.visibility if current and current.digest == made.image.digest else "built"
+        record = workshop.catalog.image(f"{name}@{digest}")
+        return next((one.visibility for one in record.summary.tags if one.name == tag), "built")
+    return current.visibility if current and current.digest == digest else "built"

@@ -67,15 +67,15 @@ def clear(workshop: Workshop, project: Project, signer: SigningKey, wanted: Opti
         InputError: the project or a lock is wrong.
     """
     note = workshop.progress.note
-    note("1/6 build")
+    note("1/5 build")
     made = building.build(workshop, project, wanted)
     named = images.open_stored(workshop, StoredReference(name=made.name, tag=made.tag, digest=made.image.digest))
-    note("2/6 inspect")
+    note("2/5 inspect")
     facts = looking.inspect(workshop, named)
-    note("3/6 match with advisories")
+    note("3/5 match with advisories")
     scan = looking.scan(workshop, facts)
     record(workshop, facts, scan, made.name)
-    note("4/6 decide")
+    note("4/5 decide")
     with deciding.engine() as rules:
         verdict = deciding.verdict(rules, facts, scan, environment=project.file.image.environment)
         beyond = explain.difference(verdict, deciding.verdict(rules, facts, scan, environment="production"))
@@ -85,12 +85,24 @@ def clear(workshop: Workshop, project: Project, signer: SigningKey, wanted: Opti
         for line in explain.lines(verdict):
             note(line)
         raise refuse(verdict, made.reference)
-    note("5/6 sign")
-    signature = trusting.sign(workshop, made.name, made.image.digest, signer)
-    note("6/6 clear")
-    workshop.catalog.set_tag(made.name, made.tag, made.image.digest, cleared_for=verdict.environment)
-    building.list_in_store(workshop, made)
+    note("5/5 sign and clear")
+    signature = vouch(workshop, made.name, made.tag, made.image, verdict=verdict, signer=signer)
     return Cleared(build=made, facts=facts, scan=scan, verdict=verdict, beyond=beyond, signature=signature)
+
+
+def vouch(
+    workshop: Workshop, name: str, tag: str, image: Descriptor, *, verdict: Verdict, signer: SigningKey
+) -> Descriptor:
+    """Sign the image of the store and let its tag be cleared by `verdict`; the signature manifest's descriptor.
+
+    Raises:
+        DeniedError: a later verdict for that environment denies the image.
+        UndeterminedError: the verdict is not recorded, or is too old.
+    """
+    signature = trusting.sign(workshop, name, image.digest, signer)
+    workshop.catalog.set_tag(name, tag, image.digest, cleared_for=verdict.environment)
+    building.list_in_store(workshop, name, tag, image)
+    return signature
 
 
 def remember(workshop: Workshop, named: NamedImage, facts: ImageFacts, scan: ScanResult, verdict: Verdict) -> None:
