@@ -12,7 +12,7 @@ demo-stop:
 test:
 	@tools/setup test
 	@$(MAKE) --no-print-directory lint
-	.venv/bin/pytest -q -n 2 -m "not interop"
+	.venv/bin/pytest -q -n 2 --dist worksteal -m "not interop"
 
 lint:
 	.venv/bin/ruff check .

