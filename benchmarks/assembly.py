@@ -45,7 +45,7 @@ SMALL = [
     "cachetools",
     "colorama",
     "decorator",
-    "docopt",
+    "docutils",
     "filelock",
     "flask",
     "fsspec",
