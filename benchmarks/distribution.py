@@ -15,71 +15,22 @@ import json
 import os
 import platform
 import shutil
-import socket
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from workbench import CACHE, EXAMPLE, PROGRAM, ROOT, Run, commit, environment, median, peak, registry, timed
+
 sys.path.insert(0, str(ROOT / "tests"))
 
-from images import make_image  # noqa: E402 - the tests' own image maker, found through the path above
+from images import make_image
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidewaiter-benchmarks"
-PROGRAM = Path(sys.executable).with_name("tidewaiter")
 LAYERS, LAYER_BYTES = 40, 200_000
 
 Commands = dict[str, list[str]]
-
-
-def run(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
-    """Seconds and peak memory (MB) of one process; a failure ends the benchmark."""
-    started = time.perf_counter()
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, env=environment)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            errors.seek(0)
-            sys.exit(f"{' '.join(command)}: {errors.read().decode()[-2000:]}")
-    return seconds, usage.ru_maxrss / 1024
-
-
-@contextmanager
-def registry(folder: Path) -> Iterator[str]:
-    """HOST:PORT of an empty docker-registry."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        host = f"127.0.0.1:{probe.getsockname()[1]}"
-    config = folder / "config.yml"
-    config.write_text(
-        "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
-        f"storage: {{filesystem: {{rootdirectory: {folder}}}, delete: {{enabled: true}}}}\nhttp: {{addr: '{host}'}}\n"
-    )
-    process = subprocess.Popen(
-        ["docker-registry", "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        for _ in range(200):
-            try:
-                urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
-                    f"http://{host}/v2/", timeout=1
-                ).close()
-                break
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.05)
-        yield host
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @contextmanager
@@ -110,23 +61,19 @@ def forty() -> tuple[Path, str]:
     return folder, "image"
 
 
-def tensorflow(environment: dict[str, str]) -> tuple[Path, str]:
+def tensorflow(variables: dict[str, str]) -> tuple[Path, str]:
     """A layout with the example's image, built once and copied out of the store."""
     folder = CACHE / "tensorflow-1"
     if not (folder / "ready").exists():
         shutil.rmtree(folder, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=CACHE) as text:
             project = Path(text) / "mnist"
-            shutil.copytree(ROOT / "examples/mnist", project)
-            identity = ["-c", "user.name=Benchmark", "-c", "user.email=benchmark@example.com"]
-            for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "example"]):
-                subprocess.run(["git", *identity, "-C", project, *words], check=True)
-            built = subprocess.run(
-                [PROGRAM, "build", project, "--format", "json"],
-                env=environment, check=True, stdout=subprocess.PIPE,
-            )  # fmt: skip
-            reference = json.loads(built.stdout)["reference"]
-            subprocess.run([PROGRAM, "copy", reference, f"oci:{folder}:image"], env=environment, check=True)
+            shutil.copytree(EXAMPLE, project)
+            commit(project)
+            reference = json.loads(timed([PROGRAM, "build", project, "--format", "json"], variables).output)[
+                "reference"
+            ]
+            timed([PROGRAM, "copy", f"oci:{CACHE}/store:{reference}", f"oci:{folder}:image"], variables)
         (folder / "ready").touch()
     return folder, "image"
 
@@ -134,7 +81,7 @@ def tensorflow(environment: dict[str, str]) -> tuple[Path, str]:
 def pushes(layout: Path, tag: str, name: str, with_crane: str | None) -> Commands:
     """Each tool's command that sends the image; `name` has a place for the tool's own repository."""
     found = {
-        "tidewaiter": [str(PROGRAM), "copy", f"oci:{layout}:{tag}", name.format("tidewaiter")],
+        "tidewaiter": [PROGRAM, "copy", f"oci:{layout}:{tag}", name.format("tidewaiter")],
         "skopeo": ["skopeo", "copy", "-q", "--dest-tls-verify=false", f"oci:{layout}:{tag}",
                    "docker://" + name.format("skopeo")],
     }  # fmt: skip
@@ -147,7 +94,7 @@ def pushes(layout: Path, tag: str, name: str, with_crane: str | None) -> Command
 def pulls(name: str, folder: Path, with_crane: str | None) -> Commands:
     """Each tool's command that fetches the image into a layout below `folder`."""
     found = {
-        "tidewaiter": [str(PROGRAM), "copy", name, f"oci:{folder}/tidewaiter:image"],
+        "tidewaiter": [PROGRAM, "copy", name, f"oci:{folder}/tidewaiter:image"],
         "skopeo": ["skopeo", "copy", "-q", "--src-tls-verify=false", "docker://" + name, f"oci:{folder}/skopeo:image"],
     }
     if with_crane:
@@ -158,7 +105,7 @@ def pulls(name: str, folder: Path, with_crane: str | None) -> Commands:
 def copies(name: str, to: str, with_crane: str | None) -> Commands:
     """Each tool's command that copies from one repository to another of the same registry."""
     found = {
-        "tidewaiter": [str(PROGRAM), "copy", name, to.format("tidewaiter")],
+        "tidewaiter": [PROGRAM, "copy", name, to.format("tidewaiter")],
         "skopeo": ["skopeo", "copy", "-q", "--src-tls-verify=false", "--dest-tls-verify=false",
                    "docker://" + name, "docker://" + to.format("skopeo")],
     }  # fmt: skip
@@ -170,9 +117,9 @@ def copies(name: str, to: str, with_crane: str | None) -> Commands:
 class Table:
     """Collects times by task and tool."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
-        self.environment = environment
-        self.seen: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    def __init__(self, variables: dict[str, str]) -> None:
+        self.variables = variables
+        self.seen: dict[str, dict[str, list[Run]]] = {}
 
     def time(self, task: str, commands: Commands, before: Callable[[], None] | None = None) -> None:
         """Run each command once, in an order that changes from call to call."""
@@ -182,14 +129,14 @@ class Table:
         for name in names[turn:] + names[:turn]:
             if before is not None:
                 before()
-            results.setdefault(name, []).append(run(commands[name], self.environment))
+            results.setdefault(name, []).append(timed(commands[name], self.variables))
 
     def show(self) -> None:
         """Medians, shortest times, ratios of the medians to each peer's and the highest memory."""
         for task, results in self.seen.items():
-            medians = {name: statistics.median(seconds for seconds, _ in seen) for name, seen in results.items()}
-            shortest = {name: min(seconds for seconds, _ in seen) for name, seen in results.items()}
-            memory = {name: max(peak for _, peak in seen) for name, seen in results.items()}
+            medians = {name: median(seen) for name, seen in results.items()}
+            shortest = {name: min(run.seconds for run in seen) for name, seen in results.items()}
+            memory = {name: peak(seen) for name, seen in results.items()}
             own = medians["tidewaiter"]
             print(task)
             for name, seconds in medians.items():
@@ -201,7 +148,7 @@ class Table:
 def starts() -> Commands:
     """What no command can be faster than: showing the version, Python alone, Python with the library of our values."""
     return {
-        "tidewaiter": [str(PROGRAM), "--version"],
+        "tidewaiter": [PROGRAM, "--version"],
         "python": [sys.executable, "-c", "pass"],
         "msgspec": [sys.executable, "-c", "import msgspec"],
     }
@@ -215,13 +162,13 @@ def measure(label: str, image: tuple[Path, str], table: Table, runs: int, with_c
         for tool in pushes(layout, tag, "x/{}", with_crane):
             with emptied(CACHE) as folder, registry(folder) as host:
                 commands = pushes(layout, tag, f"{host}/cold/{{}}:1", with_crane)
-                environment = {**table.environment, "TIDEWAITER_PLAIN_HTTP": host}
+                variables = {**table.variables, "TIDEWAITER_PLAIN_HTTP": host}
                 results = table.seen.setdefault(f"{label}: cold push", {})
-                results.setdefault(tool, []).append(run(commands[tool], environment))
+                results.setdefault(tool, []).append(timed(commands[tool], variables))
     with emptied(CACHE) as folder, registry(folder) as host:
-        table.environment["TIDEWAITER_PLAIN_HTTP"] = host
+        table.variables["TIDEWAITER_PLAIN_HTTP"] = host
         name = f"{host}/from/image:1"
-        run(pushes(layout, tag, name, None)["skopeo"], table.environment)
+        timed(pushes(layout, tag, name, None)["skopeo"], table.variables)
         for _ in range(runs):
             with emptied(CACHE) as place:
                 table.time(f"{label}: cold pull into a layout", pulls(name, place, with_crane), os.sync)
@@ -230,14 +177,14 @@ def measure(label: str, image: tuple[Path, str], table: Table, runs: int, with_c
             between = copies(name, f"{host}/copied/{{}}:1", with_crane)
             if again == 0:
                 for command in (*commands.values(), *between.values()):
-                    run(command, table.environment)
+                    timed(command, table.variables)
                 continue
             table.time(f"{label}: push with everything present", commands)
             table.time(f"{label}: copy between repositories with everything present", between)
         with emptied(CACHE) as place:
             commands = pulls(name, place, None)
             for command in commands.values():
-                run(command, table.environment)
+                timed(command, table.variables)
             for _ in range(runs):
                 table.time(f"{label}: pull with everything present", commands)
 
@@ -249,18 +196,17 @@ def main() -> None:
     parser.add_argument("--only", choices=["forty", "tensorflow"])
     chosen = parser.parse_args()
     CACHE.mkdir(parents=True, exist_ok=True)
-    variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environment = {**variables, "TIDEWAITER_HOME": str(CACHE), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    variables = environment(CACHE)
     with (CACHE / "distribution.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with_crane = crane()
-        table = Table(environment)
+        table = Table(variables)
         for _ in range(3 * chosen.runs):
             table.time("Starting", starts())
         if chosen.only != "tensorflow":
             measure(f"{LAYERS} layers", forty(), table, chosen.runs, with_crane)
         if chosen.only != "forty":
-            measure("TensorFlow", tensorflow(environment), table, chosen.runs, with_crane)
+            measure("TensorFlow", tensorflow(variables), table, chosen.runs, with_crane)
     print(f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}, runs: {chosen.runs}")
     table.show()
 
