@@ -1,5 +1,7 @@
 """A file that is being written beside its place and moves there when it is complete."""
 
+import atexit
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -8,6 +10,9 @@ from tidewaiter.core import durable
 from tidewaiter.core.errors import IntegrityError
 from tidewaiter.oci.digest import Digest
 
+_begun: set[tuple[int, Path]] = set()
+"""Process and name of what may be on the disk."""
+
 
 class Unfinished:
     """Use as a context manager: what was not moved to its place until the end is removed."""
@@ -15,9 +20,11 @@ class Unfinished:
     def __init__(self, temporary: Path, shown: Path) -> None:
         """Begin the file `temporary`; raises `StorageError`, which names `shown`."""
         self._temporary = temporary
+        _begun.add((os.getpid(), temporary))
         try:
             self._file: BinaryIO = temporary.open("xb")
         except OSError as error:
+            _begun.discard((os.getpid(), temporary))
             raise durable.storage_error(error, str(shown)) from error
 
     def __enter__(self) -> Self:
@@ -33,6 +40,15 @@ class Unfinished:
             pass
         finally:
             self._temporary.unlink(missing_ok=True)
+            _begun.discard((os.getpid(), self._temporary))
+
+
+@atexit.register
+def _remove_begun() -> None:
+    """A signal can fall between the beginning of a file and its `with`, or into the removal itself."""
+    for process, temporary in _begun:
+        if process == os.getpid():
+            temporary.unlink(missing_ok=True)
 
 
 def other_bytes(actual: str, written: int, expected: Digest, size: int) -> IntegrityError:
