@@ -103,14 +103,6 @@ def test_the_most_exact_source_of_a_password_wins(helpers: Path, tmp_path: Path)
     assert (tmp_path / "asked").read_text().split() == ["fallback.example", "https://index.docker.io/v1/"]
 
 
-def test_docker_config_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DOCKER_CONFIG moves config.json, as in Docker."""
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    assert credentials.default_path() == tmp_path / "config.json"
-    monkeypatch.delenv("DOCKER_CONFIG")
-    assert credentials.default_path() == Path.home() / ".docker" / "config.json"
-
-
 def test_tokens_in_the_file_are_read(tmp_path: Path) -> None:
     """`identitytoken` and `registrytoken` of an entry are kept apart from passwords."""
     config = tmp_path / "config.json"

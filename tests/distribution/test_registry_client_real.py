@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,15 +22,18 @@ from servers import Serve, StartRegistry
 from tidewaiter.core import limits
 from tidewaiter.core.errors import NetworkError, NotFoundError
 from tidewaiter.distribution import credentials
+from tidewaiter.distribution.copy import copy
 from tidewaiter.distribution.pull import pull
 from tidewaiter.distribution.push import push
 from tidewaiter.distribution.registry import Registry, Repository
+from tidewaiter.distribution.registry_place import RegistryPlace
 from tidewaiter.oci import digest as digests
+from tidewaiter.oci import image as images
 from tidewaiter.oci import manifest as documents
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.layout import Layout
 from tidewaiter.oci.manifest import Descriptor, Manifest
-from tidewaiter.transport.client import Client
+from tidewaiter.transport.client import Client, Response
 from tidewaiter.transport.proxies import Proxies
 from tidewaiter.transport.tls import Trust
 
@@ -82,6 +86,49 @@ def test_tls_of_an_own_authority_with_a_password_through_a_proxy(
                 Registry(client, host).repository("safe/app").manifest("t")
             assert caught.value.code == "registry_unauthorized"
     assert {what for what, _ in asked} == {f"CONNECT {host}"}
+
+
+class _Noting(Client):
+    """Remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def request(self, method: str, url: str, **more: Any) -> Response:
+        self.asked.append(f"{method} {url.partition('/v2/')[2]}")
+        return super().request(method, url, **more)
+
+
+def test_a_copy_that_finds_everything_there_asks_twice(docker_registry: str, tmp_path: Path) -> None:
+    """What the source's tag means, and whether the target's means the same; then nothing is read again."""
+    layout, image = make_image(tmp_path / "store")
+    with _Noting() as client:
+        source = repository(client, docker_registry, "twice/from")
+        target = repository(client, docker_registry, "twice/to")
+        for remote in (source, target):
+            push(layout, image, remote, tags=["t"])
+        client.asked.clear()
+        done = copy(RegistryPlace(source), RegistryPlace(target), source.resolve("t"), tags=["t"])
+        assert client.asked == ["GET twice/from/manifests/t", "HEAD twice/to/manifests/t"]
+    assert done.skipped.blobs == len({layer.digest for layer in images.load(layout, image).manifest.layers}) + 1
+
+
+def test_what_came_last_is_asked_for_again_when_it_is_to_be_resolved(docker_registry: str, tmp_path: Path) -> None:
+    """A tag that moved is seen; only reading by digest what has just come is free."""
+    layout, first = make_image(tmp_path / "store")
+    _, second = make_image(tmp_path / "store", sizes=(5,))
+    with _Noting() as client:
+        remote = repository(client, docker_registry, "moves/app")
+        push(layout, first, remote, tags=["t"])
+        assert remote.resolve("t").digest == first.digest
+        push(layout, second, remote, tags=["t"])
+        assert remote.resolve("t").digest == second.digest
+        client.asked.clear()
+        assert remote.read(second.digest) == layout.read(second.digest)
+        assert client.asked == []
+        assert remote.read(first.digest) == layout.read(first.digest)
+        assert client.asked == [f"GET moves/app/manifests/{first.digest}"]
 
 
 def test_chunks_and_ranges(docker_registry: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +241,7 @@ import sys
 from pathlib import Path
 from tidewaiter.distribution.registry import Registry
 from tidewaiter.distribution.transfer import in_parallel
-from tidewaiter.transport.client import Client
+from tidewaiter.transport.client import Client, Response
 
 host = sys.argv[1]
 with Client() as client:

@@ -5,21 +5,21 @@ parameters are options. `Annotated[T, Parameter(...)]` says what the signature c
 describes the parameters, all before it the command. Types: `str`, `int`, `float`, `Path`, `bool`, `Literal`,
 `T | None`, and `tuple[T, ...]` for an option that may be given several times.
 
-argparse recognises the options; arguments, values and messages are worked out here, where no version of Python differs.
+An option stands before, between or after the arguments, as `--name value`, `--name=value`, `-n value` or `-nvalue`, and
+is written out. What follows `--` are arguments.
 """
 
-import argparse
-import textwrap
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from tidewaiter.core.errors import InputError
 
 _METAVARS = {str: "TEXT", int: "INT", float: "NUMBER", Path: "PATH"}
 _VARIADIC = 0x04  # CO_VARARGS of a code object: the function takes *rest
 _NO_DEFAULT = object()
+_HELP = ("--help", "-h")
 
 
 class Parameter:
@@ -55,7 +55,7 @@ class _Kind(NamedTuple):
         return "CHOICE" if self.choices else _METAVARS[self.convert]
 
 
-class _Described(NamedTuple):
+class Described(NamedTuple):
     """One parameter of the function."""
 
     name: str
@@ -84,32 +84,11 @@ class _Described(NamedTuple):
             parts.append("[required]")
         elif self.default is not False and self.default not in (None, "", ()):
             parts.append(f"[default: {self.default}]")
-        return " ".join(part for part in parts if part).replace("%", "%%")
+        return " ".join(part for part in parts if part)
 
 
 class _HelpWanted(Exception):  # noqa: N818  # not an error
     """`--help` was met."""
-
-
-class _HelpAction(argparse.Action):
-    def __call__(self, *_: object) -> NoReturn:
-        raise _HelpWanted
-
-
-class _Formatter(argparse.HelpFormatter):
-    """argparse's, with the paragraphs of a description kept apart and no word broken at its hyphen."""
-
-    def _split_lines(self, text: str, width: int) -> list[str]:
-        return textwrap.wrap(text, width, break_on_hyphens=False)
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        options: dict[str, Any] = {"initial_indent": indent, "subsequent_indent": indent, "break_on_hyphens": False}
-        return "\n\n".join(textwrap.fill(part, width, **options) for part in text.split("\n\n"))
-
-
-class _OptionParser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise _usage(message.removeprefix("argument "), f"See `{self.prog} --help`.")
 
 
 def _usage(message: str, next_step: str) -> InputError:
@@ -131,6 +110,10 @@ def unknown(what: str, word: str, known: Sequence[str], help_call: str) -> Input
     """The error for a word that is none of those known: names the nearest, and where all are listed."""
     hint = _nearest(word, known)
     return _usage(f"there is no {what} {word!r}", f"{hint} `{help_call}` lists all.".lstrip())
+
+
+def _is_option(word: str) -> bool:
+    return word.startswith("-") and word != "-"
 
 
 def _kind(hint: Any) -> _Kind:  # noqa: ANN401  # any annotation
@@ -186,12 +169,19 @@ class CommandLine:
             self._described(name, (function.__kwdefaults__ or {}).get(name, _NO_DEFAULT), option=True)
             for name in names[positional_only : positional_only + keyword_only]
         ]
-        self._rest: _Described | None = None
+        self._rest: Described | None = None
         self._rest_takes_all = False
         if code.co_flags & _VARIADIC:
             name = names[positional_only + keyword_only]
             self._rest = self._described(name, ())
             self._rest_takes_all = self._extra(name).allow_leading_hyphen
+        self._spelled: dict[str, tuple[Described, bool | None]] = {}
+        """Each way to write an option; with the value of a flag, None for others."""
+        for one in self._options:
+            flag = True if one.kind.convert is bool else None
+            self._spelled |= dict.fromkeys(one.options, (one, flag))
+            if one.negative:
+                self._spelled[one.negative] = (one, False)
 
     def _extra(self, name: str) -> Parameter:
         hint = self._hints[name]
@@ -201,7 +191,7 @@ class CommandLine:
                     return extra
         return Parameter()
 
-    def _described(self, name: str, default: object, *, option: bool = False) -> _Described:
+    def _described(self, name: str, default: object, *, option: bool = False) -> Described:
         hint, extra = self._hints[name], self._extra(name)
         kind = _kind(get_args(hint)[0] if get_origin(hint) is Annotated else hint)
         spelled = name.strip("_").replace("_", "-")
@@ -209,38 +199,16 @@ class CommandLine:
         negative = ""
         if kind.convert is bool:
             negative = f"--no-{options[0].lstrip('-')}" if extra.negative is None else extra.negative
-        return _Described(name, kind, default, options, negative, extra.help or self._texts.get(name, ""))
-
-    def _parser(self, *, page: bool = False) -> _OptionParser:
-        """The parser of the options; for the help `page` it knows of the arguments too."""
-        parser = _OptionParser(prog=self._call, add_help=False, allow_abbrev=False, formatter_class=_Formatter)
-        arguments = (*self._arguments, *((self._rest,) if self._rest else ()))
-        if page and arguments:
-            group = parser.add_argument_group("arguments")
-            for one in arguments:
-                group.add_argument(one.name, metavar=one.label, help=one.full_help)
-        add = parser.add_argument_group("options").add_argument
-        for one in self._options:
-            shared: dict[str, Any] = {"dest": one.name, "default": argparse.SUPPRESS}
-            if one.kind.convert is bool:
-                add(*one.options, action="store_const", const=True, help=one.full_help, **shared)
-                if one.negative:
-                    add(one.negative, action="store_const", const=False, help="the opposite", **shared)
-            else:
-                action = "append" if one.kind.repeated else "store"
-                add(*one.options, action=action, metavar=one.kind.metavar, help=one.full_help, **shared)
-        add("-h", "--help", action=_HelpAction, nargs=0, help="print this and exit")
-        return parser
+        return Described(name, kind, default, options, negative, extra.help or self._texts.get(name, ""))
 
     def help(self) -> str:
         """The help page."""
-        parser = self._parser(page=True)
-        required = [f"{one.label} {one.kind.metavar}" for one in self._options if one.required]
-        arguments = [one.label if one.required else f"[{one.label}]" for one in self._arguments]
-        rest = [f"[{self._rest.label}...]"] if self._rest else []
-        parser.usage = " ".join((self._call, *required, "[OPTIONS]", *arguments, *rest)).replace("%", "%%")
-        parser.description = self._description.replace("%", "%%")
-        return parser.format_help()
+        from tidewaiter.cli.help_page import page
+
+        arguments = (*self._arguments, *((self._rest,) if self._rest else ()))
+        words = [one.label if one.required else f"[{one.label}]" for one in self._arguments]
+        words += [f"[{self._rest.label}...]"] if self._rest else []
+        return page(self._call, words, self._description, arguments, self._options)
 
     def parse(self, words: Sequence[str]) -> tuple[list[Any], dict[str, Any]] | None:
         """Positional and keyword arguments for the function; None when `--help` is among the words.
@@ -248,28 +216,57 @@ class CommandLine:
         Raises:
             InputError: the words do not fit, with the code `usage`.
         """
-        parser = self._parser()
         cut = words.index("--") if "--" in words else len(words)
-        head, tail = list(words[:cut]), list(words[cut + 1 :])
-        if self._rest_takes_all:
-            # The first argument, and all that follows it whatever it looks like.
-            parser.add_argument("_words", nargs=argparse.PARSER, default=[]).required = False
+        tail = list(words[cut + 1 :])
         try:
-            found, others = parser.parse_known_args(head)
+            found, given = self._sorted(words[:cut])
         except _HelpWanted:
             return None
-        given = vars(found)
-        taken = given.pop("_words", [])
-        for word in others:
-            if word.startswith("-") and word != "-":
-                raise unknown("option", word.partition("=")[0], self._spellings(), self._help_call)
-        if len(taken) > len(self._arguments) and cut < len(words):
+        if self._rest_takes_all and len(found) > len(self._arguments) and cut < len(words):
             tail.insert(0, "--")  # it belongs to the command that has begun already
-        return self._positional([*taken, *others, *tail]), self._keywords(given)
+        return self._positional([*found, *tail]), self._keywords(given)
 
-    def _spellings(self) -> list[str]:
-        spelled = [option for one in self._options for option in (*one.options, one.negative) if option]
-        return [*spelled, "--help"]
+    def _sorted(self, words: Sequence[str]) -> tuple[list[str], dict[str, list[str | bool]]]:
+        """The words that are no options, and what each option is given, by the name of its parameter."""
+        found: list[str] = []
+        given: dict[str, list[str | bool]] = {}
+        strange = ""
+        left = iter(words)
+        for word in left:
+            if found and self._rest_takes_all:
+                found += [word, *left]
+            elif word in _HELP:
+                raise _HelpWanted
+            elif not _is_option(word):
+                found.append(word)
+            else:
+                option, value = self._split(word)
+                if option in self._spelled:
+                    one, flag = self._spelled[option]
+                    given.setdefault(one.name, []).append(self._given(option, value, left, flag=flag))
+                else:
+                    strange = strange or option  # not said yet: `--help` may follow
+        if strange:
+            raise unknown("option", strange, [*self._spelled, "--help"], self._help_call)
+        return found, given
+
+    def _split(self, word: str) -> tuple[str, str | None]:
+        """The option in `word`, and the value when it is in there too."""
+        if not word.startswith("--") and word[:2] in self._spelled:
+            return word[:2], word[2:].removeprefix("=") or None
+        option, equals, value = word.partition("=")
+        return option, value if equals else None
+
+    def _given(self, option: str, value: str | None, left: Iterator[str], *, flag: bool | None) -> str | bool:
+        if flag is not None:
+            if value is not None:
+                raise _usage(f"{option} takes no value", f"See `{self._help_call}`.")
+            return flag
+        if value is None:
+            value = next(left, None)
+            if value is None or (_is_option(value) and not value[1:].replace(".", "", 1).isdecimal()):
+                raise _usage(f"{option}: expected one argument", f"See `{self._help_call}`.")
+        return value
 
     def _positional(self, words: list[str]) -> list[Any]:
         described = list(self._arguments)
@@ -282,24 +279,21 @@ class CommandLine:
             raise _usage(f"{words[len(described)]!r} is one argument too many", f"See `{self._help_call}`.")
         return [self._value(one, word) for one, word in zip(described, words, strict=False)]
 
-    def _keywords(self, given: dict[str, Any]) -> dict[str, Any]:
+    def _keywords(self, given: dict[str, list[str | bool]]) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for one in self._options:
             if one.name in given:
-                raw = given[one.name]
-                if one.kind.repeated:
-                    values[one.name] = tuple(self._value(one, word) for word in raw)
-                else:
-                    values[one.name] = raw if one.kind.convert is bool else self._value(one, raw)
+                taken = [raw if isinstance(raw, bool) else self._value(one, raw) for raw in given[one.name]]
+                values[one.name] = tuple(taken) if one.kind.repeated else taken[-1]
             elif one.required:
                 raise self._missing(one)
         return values
 
-    def _missing(self, one: _Described) -> InputError:
+    def _missing(self, one: Described) -> InputError:
         wanted = _either(one.kind.choices) if one.kind.choices else one.help.rstrip(".")
         return _usage(f"{one.label} is missing", f"Give {wanted or one.label}; see `{self._help_call}`.")
 
-    def _value(self, one: _Described, text: str) -> Any:  # noqa: ANN401  # whatever the parameter's type is
+    def _value(self, one: Described, text: str) -> Any:  # noqa: ANN401  # whatever the parameter's type is
         if one.kind.choices:
             if text not in one.kind.choices:
                 hint = _nearest(text, one.kind.choices)

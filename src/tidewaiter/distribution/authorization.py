@@ -129,7 +129,7 @@ class Authorizer:
             raise self._refused(realm, response.status, credential)
         try:
             answer = msgspec.json.decode(response.body, type=_Answer)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise NetworkError(
                 f"{address.redacted(realm)} answered something that is not a token",
                 next_step="Check the registry's token service.",

@@ -32,7 +32,7 @@ class BlobPlaces:
                 with self._path.open("rb") as file:
                     data = file.read(limits.BLOB_PLACES_BYTES + 1)
                 self._found = msgspec.json.decode(data, type=dict[str, list[str]])
-            except (OSError, msgspec.DecodeError):
+            except (OSError, ValueError, RecursionError):
                 self._found = {}  # a hint that cannot be read is no hint
         return self._found
 

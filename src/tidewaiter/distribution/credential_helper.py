@@ -65,7 +65,7 @@ def get(name: str, server: str) -> Secret | None:
     if process.returncode == 0:
         try:
             return msgspec.json.decode(output, type=Secret)
-        except (msgspec.DecodeError, RecursionError):
+        except (ValueError, RecursionError):
             # The cause could show the password.
             raise _failed(program, server, "answered something that is not Docker's protocol") from None
     if _NOTHING_STORED in output.decode(errors="replace").lower():

@@ -1,18 +1,19 @@
-"""Registry passwords as `docker login` and `skopeo login` leave them: Docker's `config.json` and its helpers.
+"""Registry passwords as `docker login`, `podman login` and `skopeo login` leave them: in JSON files and helpers.
 
 Order for one host, as in Docker: the helper that `credHelpers` names for it, else the helper of `credsStore`, and
-when that has nothing, the entry in `auths`. A helper is started when a registry asks for a password, not before.
+when that has nothing, the entry in `auths`; then the next file. A file is read, and a helper started, when a registry
+asks for a password, not before.
 """
 
 import binascii
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from tidewaiter.core import limits, settings
+from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError
 from tidewaiter.transport import address
 
@@ -97,9 +98,23 @@ class DockerConfig:
             return self._asked[host] or self.stored.get(host)
 
 
-def default_path() -> Path:
-    """Where `docker login` writes."""
-    return settings.docker_folder() / "config.json"
+class Logins:
+    """What several files give, the first that knows a host. Safe from many threads."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._read: dict[Path, DockerConfig] = {}
+        self._lock = threading.Lock()
+
+    def get(self, host: str, /) -> Credential | None:
+        """Credentials for `host`; raises as `load` and `DockerConfig.get`."""
+        return next((found for path in self._paths if (found := self._file(path).get(host))), None)
+
+    def _file(self, path: Path) -> DockerConfig:
+        with self._lock:
+            if path not in self._read:
+                self._read[path] = load(path)
+            return self._read[path]
 
 
 def _from_helper(secret: "Secret") -> Credential:
@@ -121,9 +136,11 @@ def _decoded(entry: _Entry) -> Credential | None:
 
 
 def _host(key: str) -> str:
+    """The host of an entry; empty for an entry of podman that is for some of its repositories only."""
     if key in _HUB_KEYS:
         return _HUB
-    return key.removeprefix("https://").removeprefix("http://").partition("/")[0].lower()
+    host, _, path = key.removeprefix("https://").removeprefix("http://").partition("/")
+    return host.lower() if "://" in key or path.strip("/") in {"", "v1", "v2"} else ""
 
 
 def load(path: Path) -> DockerConfig:
@@ -144,7 +161,7 @@ def load(path: Path) -> DockerConfig:
         raise InputError(f"{path} is over {limits.CREDENTIALS_FILE_BYTES} bytes", next_step=log_in)
     try:
         config = msgspec.json.decode(data, type=_File)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not Docker's config.json: {error}", next_step=log_in) from error
     found: dict[str, Credential] = {}
     for key, entry in config.auths.items():
@@ -153,6 +170,6 @@ def load(path: Path) -> DockerConfig:
         except ValueError:
             # The cause would show the password.
             raise InputError(f"{path}: the entry of {key!r} is malformed", next_step=log_in) from None
-        if credential is not None:
+        if credential is not None and _host(key):
             found[_host(key)] = credential
     return DockerConfig(found, store=config.store, helpers={_host(key): name for key, name in config.helpers.items()})

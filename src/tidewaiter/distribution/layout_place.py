@@ -31,7 +31,7 @@ from tidewaiter.oci.unfinished import other_bytes
 
 _CHUNK = 1 << 20
 _STAMPS = ".verified"
-_LARGE = 8 << 20
+_LARGE = 32 << 20
 _QUEUED_PIECES = 8
 _SYNC_EVERY = 32 << 20
 
@@ -54,7 +54,7 @@ class _Stamps:
         self._known: dict[str, tuple[int, int, int]] = {}
         try:
             noted = msgspec.json.decode(self._path.read_bytes(), type=_Noted)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, ValueError, RecursionError):
             return
         if not noted.boot or noted.boot == _boot():
             self._known = dict(noted.blobs)
@@ -246,10 +246,9 @@ class LayoutPlace:
             file.truncate(kept)
         if size < blob.size or not _is(blob.digest, found.hexdigest()):
             synced = self.layout.synced
-            with _Behind(file, synced=synced) if blob.size - size > _LARGE else _Direct(file) as sink:
+            with _Behind(file, found, synced=synced) if blob.size - size > _LARGE else _Direct(file, found) as sink:
                 for data in pieces(size) if size < blob.size else ():
                     sink.write(data)
-                    found.update(data)
                     size += len(data)
                     if size > blob.size:
                         break
@@ -362,10 +361,11 @@ def _held(partial: Path, stop: Stop) -> Iterator[FileIO]:
 
 
 class _Direct:
-    """Writes in the thread that reads: for blobs that are not worth another one."""
+    """Writes and hashes in the thread that reads: for blobs that are not worth another one."""
 
-    def __init__(self, file: FileIO) -> None:
+    def __init__(self, file: FileIO, found: "hashlib._Hash") -> None:
         self._file = file
+        self._found = found
 
     def __enter__(self) -> Self:
         return self
@@ -374,23 +374,25 @@ class _Direct:
         pass
 
     def write(self, data: bytes) -> None:
-        """Write the next bytes; raises `OSError`."""
+        """Take the next bytes; raises `OSError`."""
         _write(self._file, data)
+        self._found.update(data)
 
 
 class _Behind:
-    """Writes large blobs in a thread of its own, so that network, hash and disk work at the same time.
+    """Writes and hashes large blobs in a thread of its own, while the one that reads waits for the network.
 
     With `synced` it syncs as it goes, or the whole disk work of a large blob would come at its end.
     """
 
-    def __init__(self, file: FileIO, *, synced: bool) -> None:
+    def __init__(self, file: FileIO, found: "hashlib._Hash", *, synced: bool) -> None:
         self._file = file
+        self._found = found
         self._synced = synced
         import queue  # for large blobs only
 
         self._queue: queue.Queue[bytes | None] = queue.Queue(maxsize=_QUEUED_PIECES)
-        self._error: OSError | None = None
+        self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="blob writer")
 
     def _work(self) -> None:
@@ -400,11 +402,12 @@ class _Behind:
                 continue  # the reader must not wait for room
             try:
                 _write(self._file, data)
+                self._found.update(data)
                 unsynced += len(data)
                 if self._synced and unsynced >= _SYNC_EVERY:
                     os.fdatasync(self._file.fileno())
                     unsynced = 0
-            except OSError as error:
+            except BaseException as error:  # noqa: BLE001  # handed to the reader, which must not wait for a dead thread
                 self._error = error
 
     def __enter__(self) -> Self:
@@ -418,7 +421,7 @@ class _Behind:
             raise self._error
 
     def write(self, data: bytes) -> None:
-        """Hand over the next bytes; raises the `OSError` of earlier ones."""
+        """Hand over the next bytes; raises what went wrong with earlier ones, an `OSError` as a rule."""
         if self._error is not None:
             raise self._error
         self._queue.put(data)

@@ -59,5 +59,5 @@ def names(response: Response, what: str, step: str) -> Iterator[str]:
             yield from msgspec.json.decode(response.body, type=_Tags).tags or ()
         else:
             yield from msgspec.json.decode(response.body, type=_Catalog).repositories or ()
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise NetworkError(f"{urlsplit(response.url).netloc} answered no list of {what}", next_step=step) from error

@@ -50,7 +50,7 @@ def subject_of(data: bytes) -> Referring | None:
         return None
     try:
         referring = msgspec.json.decode(data, type=Referring)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None  # the registry will refuse it
     return referring if referring.subject is not None else None
 

@@ -45,7 +45,7 @@ def problems(response: Response) -> list[tuple[str, str]]:
     """Specification code and message of each error in the body (distribution-spec, "Error Codes"); hostile text."""
     try:
         found = msgspec.json.decode(response.body, type=_Problems).errors
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return []
     return [(problem.code, problem.message) for problem in found[:3]]
 

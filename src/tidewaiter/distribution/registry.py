@@ -119,6 +119,7 @@ class Repository:
         self.registry = registry
         self.name = name
         self._manifests: set[Digest] = set()
+        self._latest: RawManifest | None = None
         self._sessions: dict[Digest, str] = {}
 
     def __str__(self) -> str:
@@ -180,11 +181,20 @@ class Repository:
                 if child.media_type in documents.MANIFEST_TYPES | documents.INDEX_TYPES
             )
         self._manifests.add(actual)
-        return RawManifest(response.body, document.media_type or media_type, actual)
+        self._latest = RawManifest(response.body, document.media_type or media_type, actual)
+        return self._latest
 
     def resolve(self, target: str) -> Descriptor:
         """Descriptor of what a tag or digest names; errors as in `manifest`."""
         return self.manifest(target).descriptor
+
+    def known_manifest(self, digest: Digest) -> RawManifest:
+        """The manifest of a digest, not asked for again when it came last: first a tag is resolved, then it is read.
+
+        Raises: as `manifest`.
+        """
+        latest = self._latest
+        return latest if latest is not None and latest.digest == digest else self.manifest(digest)
 
     def has_manifest(self, target: str) -> bool:
         """Whether there is a manifest under a tag or digest."""
@@ -312,7 +322,7 @@ class Repository:
     def read(self, digest: Digest, *, limit: int = limits.MANIFEST_BYTES) -> bytes:
         """A small blob or a manifest, verified; errors as in `open` and `manifest`."""
         if digest in self._manifests:
-            return self.manifest(digest).data
+            return self.known_manifest(digest).data
         try:
             file = self.open(digest)
         except NotFoundError:

@@ -37,7 +37,7 @@ class RegistryPlace:
 
     def read(self, digest: Digest, *, limit: int = limits.MANIFEST_BYTES) -> bytes:  # noqa: ARG002 - manifests are always bounded
         """A manifest, verified."""
-        return self.repository.manifest(digest).data
+        return self.repository.known_manifest(digest).data
 
     def has_blob(self, digest_or_blob: Digest | Descriptor) -> bool:
         """Whether the repository has the blob."""
