@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from little_wheels import VERSION, write_rootfs
 
-from tidewaiter.assembly import bytecode
-from tidewaiter.assembly.bytecode import Compiler, Interpreter, bytecode_path, compile_tree
+from tidewaiter.assembly import bytecode_processes
+from tidewaiter.assembly.bytecode import Interpreter, bytecode_path
 from tidewaiter.assembly.bytecode_compiler import compile_source, stable_dumps
+from tidewaiter.assembly.bytecode_processes import Compiler, compile_tree
 from tidewaiter.core import limits
 from tidewaiter.core.errors import DeadlineError, InputError, MissingToolError, UndeterminedError
 
@@ -98,7 +99,7 @@ _FRESH = (
 )
 def test_bytecode_does_not_depend_on_what_was_interned_before(source: str, earlier: str) -> None:
     """Strings that an earlier source made known to the whole process give the same bytes as new ones."""
-    folder = str(Path(bytecode.__file__).parent)
+    folder = str(Path(bytecode_processes.__file__).parent)
     outputs = {
         subprocess.run([sys.executable, "-c", _FRESH, folder, source, before], capture_output=True, check=True).stdout
         for before in ("", earlier)
@@ -158,7 +159,7 @@ def test_hash_seeds_do_not_change_bytecode() -> None:
     )
     outputs = {
         subprocess.run(
-            [sys.executable, "-c", program, str(Path(bytecode.__file__).parent)],
+            [sys.executable, "-c", program, str(Path(bytecode_processes.__file__).parent)],
             input=SOURCE,
             capture_output=True,
             check=True,
@@ -229,7 +230,7 @@ def test_an_interpreter_that_does_not_start_in_time_is_given_up(
 ) -> None:
     """A start that hangs ends with the same deadline, and is not mistaken for a wrong machine."""
     command = ["sleep", "60"]
-    monkeypatch.setattr(bytecode, "_command", lambda _: command)
+    monkeypatch.setattr(bytecode_processes, "_command", lambda _: command)
     monkeypatch.setattr(limits, "BYTECODE_FILE_SECONDS", 0.3)
     with pytest.raises(DeadlineError, match="did not start"):
         compile_tree(interpreter, [("/x.py", b"")], threads=1)
@@ -299,8 +300,8 @@ def test_a_library_of_this_machine_is_refused(
     (tmp_path / "root/usr/bin").mkdir(parents=True)
     for name in ("usr/lib", "lib64", f"usr/bin/python{VERSION}"):
         (tmp_path / "root" / name).symlink_to(interpreter.rootfs / name)
-    command = bytecode._command(interpreter)
-    monkeypatch.setattr(bytecode, "_command", lambda _: command)
+    command = bytecode_processes._command(interpreter)
+    monkeypatch.setattr(bytecode_processes, "_command", lambda _: command)
     with pytest.raises(MissingToolError, match="from this machine"):
         compile_tree(strange, [("/x.py", b"")], threads=1)
 
@@ -311,10 +312,10 @@ def test_symlinks_never_lead_out_of_the_root(tmp_path: Path) -> None:
     (tmp_path / "lib").symlink_to("/usr/lib")
     (tmp_path / "usr/lib/up").symlink_to("../../../../../usr")
     (tmp_path / "circle").symlink_to("circle")
-    assert bytecode._inside(tmp_path, "lib/x") == tmp_path / "usr/lib/x"
-    assert bytecode._inside(tmp_path, "/lib/up/lib/x") == tmp_path / "usr/lib/x"
+    assert bytecode_processes._inside(tmp_path, "lib/x") == tmp_path / "usr/lib/x"
+    assert bytecode_processes._inside(tmp_path, "/lib/up/lib/x") == tmp_path / "usr/lib/x"
     with pytest.raises(InputError, match="symlinks"):
-        bytecode._inside(tmp_path, "circle")
+        bytecode_processes._inside(tmp_path, "circle")
 
 
 def test_a_program_for_another_processor_is_named_with_the_way_out(tmp_path: Path) -> None:

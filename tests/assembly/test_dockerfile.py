@@ -11,6 +11,7 @@ from pathlib import Path
 import little_shell
 import pytest
 
+from buildkit_daemon import buildkit_daemon
 from servers import Tool
 from tidewaiter.assembly import dockerfile_buildah
 from workplace import Done, command, commit, environment, git, run
@@ -282,49 +283,14 @@ def test_listing_of_stacked_layers_counts_each_copy(tmp_path: Path) -> None:
 
 # BuildKit
 
-RUNC = """\
-#!{python}
-import json, os, sys
-for option, value in zip(sys.argv, sys.argv[1:]):
-    if option == "--bundle":
-        path = os.path.join(value, "config.json")
-        with open(path) as file:
-            config = json.load(file)
-        config["linux"].pop("seccomp", None)  # this runc is built without it
-        with open(path, "w") as file:
-            json.dump(config, file)
-os.execv("{runc}", ["runc", *sys.argv[1:]])
-"""
-
 
 @pytest.fixture(scope="module")
 def buildkit(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Settings that choose a BuildKit daemon of this test."""
-    import sys
-
-    buildctl, buildkitd, runc = tool("buildctl"), tool("buildkitd"), tool("runc")
-    if os.geteuid() != 0:
-        pytest.skip("buildkitd needs root here")
-    folder = tmp_path_factory.mktemp("bk")
-    (folder / "runc").write_text(RUNC.format(python=sys.executable, runc=runc))
-    (folder / "runc").chmod(0o755)
-    address = f"unix://{folder}/socket"
-    line = [buildkitd, "--root", f"{folder}/root", "--addr", address, "--oci-worker-snapshotter=native"]
-    line += ["--oci-worker-net=host", f"--oci-worker-binary={folder}/runc", "--containerd-worker=false"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(line, stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + 60
-        asked = [buildctl, "--addr", address, "debug", "workers"]
-        while subprocess.run(asked, capture_output=True, check=False).returncode:
-            assert process.poll() is None, (folder / "log").read_text()[-2000:]
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+    buildctl = tool("buildctl")
+    with buildkit_daemon(tool, tmp_path_factory.mktemp("bk")) as address:
         path = f"{Path(buildctl).parent}{os.pathsep}{os.environ['PATH']}"
         yield {"TIDEWAITER_BUILDER": "buildctl", "BUILDKIT_HOST": address, "PATH": path}
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
 
 
 def test_buildkit_builds_the_same_way(tmp_path: Path, buildkit: dict[str, str], shell: str) -> None:

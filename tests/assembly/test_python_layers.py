@@ -120,6 +120,18 @@ def test_layers_are_bounded(large: int, small: int, most: int, layers: int) -> N
     assert len(python_layers.group(wheels)) == min(large + bool(small), limits.BUILT_LAYERS)
 
 
+def test_a_large_rest_gives_its_heaviest_wheels_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until what every small update sends again is small, or only wheels are left that are tiny."""
+    monkeypatch.setattr(python_layers, "REST_BYTES", 10_000)
+    monkeypatch.setattr(python_layers, "SMALL_BYTES", 1_000)
+    fitting = [_wheel("a", 30_000), _wheel("b", 6_000), _wheel("c", 4_000)]
+    assert [[one.name for one in group] for group in python_layers.group(fitting)] == [["a"], ["b", "c"]]
+    over = [*fitting, _wheel("d", 1)]
+    assert [[one.name for one in group] for group in python_layers.group(over)] == [["a"], ["b"], ["c", "d"]]
+    tiny = [_wheel(f"{number:02}", 999) for number in range(20)]
+    assert [len(group) for group in python_layers.group(tiny)] == [20]
+
+
 class _Notes(Silent):
     def __init__(self) -> None:
         self.notes: list[str] = []

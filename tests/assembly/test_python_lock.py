@@ -4,7 +4,7 @@ import pytest
 from little_wheels import write_project
 from packaging.pylock import is_valid_pylock_path
 
-from tidewaiter.assembly import python_lock, requirements, wheel_target
+from tidewaiter.assembly import python_lock, requirements, wheel_tags, wheel_target
 from tidewaiter.core import limits
 from tidewaiter.core import project as projects
 from tidewaiter.core.errors import InputError, LimitError, NotFoundError, StaleLockError
@@ -165,6 +165,34 @@ def test_a_lock_of_somebody_else_is_stale(tmp_path: Path) -> None:
             python_lock.read(project)
 
 
+def test_what_a_lock_was_read_as_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second reading is the first one's answer, without reading the document; damage and other locks are seen."""
+    project = _project(tmp_path, "app\n")
+    lock = _written(project, _package("app", _ONE))
+    memory = tmp_path / "memory"
+    assert python_lock.read(project, remembered=memory) == lock
+    (note,) = memory.iterdir()
+
+    def forbidden(*_: object) -> None:
+        raise AssertionError("the document is read again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(python_lock, "parse", forbidden)
+        assert python_lock.read(project, remembered=memory) == lock
+        # What the lock was made from is compared every time.
+        project.requirements.write_text("other\n")
+        with pytest.raises(StaleLockError, match="the requirements changed"):
+            python_lock.read(project, remembered=memory)
+        project.requirements.write_text("app\n")
+        note.write_bytes(note.read_bytes().replace(b"a" * 64, b"b" * 64))
+        with pytest.raises(AssertionError, match="read again"):
+            python_lock.read(project, remembered=memory)
+    assert python_lock.read(project, remembered=memory) == lock
+    changed = _written(project, _package("app", _ONE).replace("a" * 64, "b" * 64))
+    assert python_lock.read(project, remembered=memory) == changed != lock
+    assert len(list(memory.iterdir())) == 2
+
+
 def test_a_missing_lock_is_not_found(tmp_path: Path) -> None:
     """The caller decides whether to resolve."""
     with pytest.raises(NotFoundError, match=r"pylock\.toml does not exist"):
@@ -275,12 +303,12 @@ def test_each_architecture_has_its_own_lock(tmp_path: Path) -> None:
 def test_an_unknown_architecture_is_refused(tmp_path: Path) -> None:
     """Wheels are chosen for amd64 and arm64."""
     with pytest.raises(InputError, match="riscv64"):
-        wheel_target.target_tags(python_lock.target_of(_project(tmp_path, "app\n"), "riscv64"))
+        wheel_tags.target_tags(python_lock.target_of(_project(tmp_path, "app\n"), "riscv64"))
 
 
 def test_old_manylinux_names_are_those_of_the_architecture() -> None:
     """manylinux1 and 2010 were never for aarch64."""
-    tags = {str(tag) for tag in wheel_target.target_tags(wheel_target.Target("3.11", "arm64"))}
+    tags = {str(tag) for tag in wheel_tags.target_tags(wheel_target.Target("3.11", "arm64"))}
     assert "cp311-cp311-manylinux2014_aarch64" in tags
     assert "cp311-cp311-manylinux_2_17_aarch64" in tags
     assert not [tag for tag in tags if "2010" in tag or "x86" in tag or "manylinux_2_5_" in tag]

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from catalog_sample import build, digest
 
+from tidewaiter.catalog import bases, glance
 from tidewaiter.catalog.catalog import Catalog
 from tidewaiter.catalog.records import BuiltLayer, PullRecord
 from tidewaiter.core import clock
 from tidewaiter.core import settings as all_settings
 from tidewaiter.core.errors import NotFoundError
+from tidewaiter.oci import digest as digests
 from tidewaiter.oci.manifest import MANIFEST
 
 BASE = digest("the base alone")
@@ -135,3 +137,39 @@ def test_a_catalog_from_before_bases_is_brought_along(tmp_path: Path) -> None:
         assert catalog.image(digest("one")).builds[0].base_name == "debian12"
         catalog.approve_base("debian12", BASE, owner="platform", expires=None)
         assert catalog.bases()[0].state == "approved"
+
+
+def test_what_was_said_last_of_a_base_is_known_by_its_digest(catalog: Catalog, tmp_path: Path) -> None:
+    """Under any name: a retirement counts before an approval, an approval before one that ended; glance agrees."""
+    path = tmp_path / "home" / "catalog.db"
+
+    def word(text: str = BASE) -> tuple[str, str, str] | None:
+        found = catalog.base_word(digests.parse(text))
+        assert found == glance.base_word(path, digests.parse(text), clock.now())
+        return None if found is None else (found.state, found.owner, found.reason)
+
+    assert word() is None
+    catalog.approve_base("debian12", BASE, owner="old", expires=clock.now() - LATER)
+    assert word() == ("expired", "old", "")
+    catalog.approve_base("python", BASE, owner="platform", expires=clock.now() + LATER)
+    assert word() == ("approved", "platform", "")
+    catalog.retire_base("debian12", BASE, reason="OpenSSL")
+    assert word() == ("retired", "old", "OpenSSL")
+
+
+def test_later_approvals_make_a_base_old(catalog: Catalog) -> None:
+    """Those of the same name that still hold are named, the latest first; retired and expired ones are not."""
+    order = [digest(f"base {number}") for number in range(4)]
+    with catalog.database.writing() as connection:
+        for day, one in enumerate((BASE, *order)):
+            at = clock.now() - LATER + dt.timedelta(days=day)
+            bases.approve(connection, "debian12", one, owner="platform", expires=None, at=at)
+    catalog.approve_base("other", digest("other"), owner="platform", expires=None)
+    catalog.retire_base("debian12", order[1], reason="")
+    catalog.approve_base("debian12", order[2], owner="platform", expires=clock.now() - LATER)
+    found = catalog.base_word(BASE)
+    assert found is not None
+    assert found.newer == (order[3], order[0])
+    last = catalog.base_word(order[3])
+    assert last is not None
+    assert last.newer == ()

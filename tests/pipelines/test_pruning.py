@@ -26,7 +26,7 @@ from tidewaiter.oci.manifest import Descriptor, Index, Manifest
 from tidewaiter.pipelines import pruning
 from tidewaiter.pipelines.pruning import Pruned
 from tidewaiter.pipelines.workshop import opened
-from workplace import run
+from workplace import command, environment, run
 
 WORKER = Path(prune_worker.__file__)
 
@@ -368,6 +368,40 @@ def test_killed_pruning_is_finished_by_the_next(here: Settings) -> None:
     with working(here.home.path):
         pruning.prune(here, keep=0)
     assert list((here.home.cache / "rootfs").iterdir()) == []
+
+
+FULL = """
+    mount -t tmpfs -o size=8m tmpfs "$MOUNT" || exit 77
+    cp -r "$SOURCE/." "$MOUNT/"
+    dd if=/dev/zero of="$MOUNT/filler" bs=4k count=9999 2>/dev/null
+    "$@"; code=$?
+    find "$MOUNT/store/blobs" -type f | wc -l
+    exit $code
+"""
+
+
+def test_a_full_disk_can_be_pruned(tmp_path: Path, here: Settings) -> None:
+    """Without a free byte pruning removes what nobody needs, keeps what a tag needs, and later builds know of both."""
+    with opened(here, SILENT) as shop:
+        prune_worker.build(shop, [1], "kept")
+        prune_worker.layer(shop, 2)
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    line = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c", FULL, "bash"]
+    done = subprocess.run(
+        [*line, *command("cache", "prune", "--keep", "0", "--format", "json")],
+        env={**environment(mount), "MOUNT": str(mount), "SOURCE": str(here.home.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 77 or "unshare" in done.stderr[:20]:
+        pytest.skip("this machine does not let tests mount a small file system")
+    assert done.returncode == 0, done.stderr
+    said, left = done.stdout.splitlines()
+    rows = {row["name"]: row["removed_entries"] for row in json.loads(said)["sections"]}
+    assert rows == {"layers": 1}
+    assert int(left) == 3  # manifest, config and layer of the tagged image
 
 
 def test_commands_print_the_contract(tmp_path: Path, here: Settings) -> None:

@@ -8,13 +8,12 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 import msgspec
 
 from tidewaiter.assembly import bytecode, options
-from tidewaiter.assembly.bytecode import Compiler, Interpreter
-from tidewaiter.assembly.bytecode_spool import Spool
+from tidewaiter.assembly.bytecode import Interpreter
 from tidewaiter.assembly.ground import Ground
 from tidewaiter.assembly.layer_cache import LayerCache
 from tidewaiter.assembly.options import Options
@@ -26,6 +25,9 @@ from tidewaiter.core.progress import Progress
 from tidewaiter.core.project import Project
 from tidewaiter.oci import compression, layer
 from tidewaiter.oci.layer import Content, Entry, LayerInfo, Opener, Sink
+
+if TYPE_CHECKING:
+    from tidewaiter.assembly.bytecode_spool import Spool
 
 ROOT = "app"
 _PIECE = 1 << 20
@@ -174,7 +176,7 @@ def _source(file: AppFile) -> bytes:
 
 
 def _compile(
-    files: Sequence[AppFile], interpreter: Interpreter, spool: Spool, *, threads: int, progress: Progress
+    files: Sequence[AppFile], interpreter: Interpreter, spool: "Spool", *, threads: int, progress: Progress
 ) -> None:
     sources = [
         file
@@ -183,6 +185,8 @@ def _compile(
     ]
     if not sources:
         return
+    from tidewaiter.assembly.bytecode_processes import Compiler
+
     with (
         progress.task("Compiling the app", total=len(sources)) as task,
         Compiler(interpreter, processes=min(threads, len(sources))) as compiler,
@@ -233,6 +237,8 @@ def build(
         key["ground"] = ground.identity([*(file.path for file in files), *sorted(compiled)])
 
     def make(sink: Sink) -> LayerInfo:
+        from tidewaiter.assembly.bytecode_spool import Spool
+
         with Spool(layers.store.ingest, interpreter.version if interpreter else "") as spool:
             if compiler is not None:
                 _compile(files, compiler, spool, threads=threads, progress=progress)

@@ -7,11 +7,10 @@ import hashlib
 import os
 import posixpath
 import secrets
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
+from operator import attrgetter
 from pathlib import Path
 from threading import Lock
 from typing import IO, TYPE_CHECKING
@@ -95,6 +94,9 @@ class _Builder:
 
     @contextmanager
     def _staging(self) -> Iterator[Path]:
+        import shutil
+        import tempfile
+
         work = self._settings.home.cache / "work"
         try:
             work.mkdir(parents=True, exist_ok=True)
@@ -143,6 +145,8 @@ class _Builder:
             self._prepared = True
 
     def _unpack(self, root: Path) -> None:
+        import shutil
+
         from tidewaiter.assembly.debian import tree
 
         temporary = root.with_name(f".{root.name}.{secrets.token_hex(4)}")
@@ -187,6 +191,7 @@ class _Builder:
             return info
 
     def _compiled(self, items: "list[Item]") -> "list[Item]":
+        from tidewaiter.assembly import bytecode_processes
         from tidewaiter.assembly.debian.tree import Item
 
         library = f"usr/lib/python{self._recipe.python}/"
@@ -203,7 +208,7 @@ class _Builder:
                     sources.append((f"/{path}", content))
         if not sources:
             return []
-        compiled = bytecode.compile_tree(
+        compiled = bytecode_processes.compile_tree(
             self.interpreter,
             sources,
             threads=self._settings.threads,
@@ -229,12 +234,18 @@ def _open(path: Path) -> IO[bytes]:
 def _stamp(root: Path) -> str:
     """Digest of path, size, time and inode of everything below `root`."""
     found = hashlib.sha256()
-    for folder, folders, files in os.walk(root):
-        folders.sort()
-        for name in sorted(files):
-            path = os.path.join(folder, name)  # noqa: PTH118  # thousands of Path objects cost as much as the walk
-            status = os.lstat(path)
-            found.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}\n".encode())
+    todo = [str(root)]
+    while todo:
+        folders, rows = [], []
+        with os.scandir(todo.pop()) as entries:
+            for entry in sorted(entries, key=attrgetter("name")):
+                if not entry.is_dir():
+                    status = entry.stat(follow_symlinks=False)
+                    rows.append(f"{entry.path}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}\n")
+                elif not entry.is_symlink():
+                    folders.append(entry.path)
+        found.update(os.fsencode("".join(rows)))
+        todo += reversed(folders)
     return found.hexdigest()
 
 

@@ -253,10 +253,10 @@ def read(path: Path) -> BaseLock:
         raise LimitError(f"{path} is over {limits.LOCK_FILE_BYTES} bytes", next_step=_UPDATE)
     try:
         lock = msgspec.convert(tomllib.loads(data.decode()), BaseLock)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path} is not TOML: {error}", next_step=_UPDATE, code="bad_base_lock") from error
     except msgspec.ValidationError as error:
         raise InputError(f"{path}: {error}", next_step=_UPDATE, code="bad_base_lock") from error
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number too long, nested too deep
+        raise InputError(f"{path} is not TOML: {error}", next_step=_UPDATE, code="bad_base_lock") from error
     _check(lock, path)
     return lock
 

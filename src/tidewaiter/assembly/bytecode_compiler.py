@@ -1,17 +1,24 @@
 """Compiles Python sources that arrive on standard input. Run by the image's own interpreter, never imported by it.
 
-Standard library only, and only what starts fast. Numbers have 4 bytes, little endian; frames are a length and that
-many bytes. After a greeting (version, bytecode tag and mapped files, one a line) it takes requests: a number of
-sources, and for each a frame with the final path and a frame with the source. When it has read all of them, it
-answers each in turn with `c` and a frame with the `.pyc`, or with `s` alone when the source does not compile.
+Built-in modules only: the standard library has no bytecode where this runs, and compiling `typing` alone takes longer
+than compiling an app. Numbers have 4 bytes, little endian; frames are a length and that many bytes. After a greeting
+(version, bytecode tag and mapped files, one a line) it takes requests: a number of sources, and for each a frame with
+the final path and a frame with the source. When it has read all of them, it answers each in turn with `c` and a frame
+with the `.pyc`, or with `s` alone when the source does not compile.
 Nothing that it is given is imported or run.
 """
 
-import importlib.util
+import _imp
 import marshal
 import sys
-from types import CodeType
-from typing import BinaryIO
+from _frozen_importlib_external import MAGIC_NUMBER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType
+    from typing import BinaryIO
+else:
+    CodeType = type(compile("", "", "exec"))
 
 COMPILED = b"c"
 SKIPPED = b"s"
@@ -64,19 +71,20 @@ def compile_source(source: bytes, path: str) -> bytes | None:
     except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):
         # Files for another Python, templates, broken encodings, absurd nesting: left as source, as installers do.
         return None
-    return importlib.util.MAGIC_NUMBER + _UNCHECKED_HASH + importlib.util.source_hash(source) + data
+    source_hash = _imp.source_hash(int.from_bytes(MAGIC_NUMBER, "little"), source)
+    return MAGIC_NUMBER + _UNCHECKED_HASH + source_hash + data
 
 
 def _frame(data: bytes) -> bytes:
     return len(data).to_bytes(4, "little") + data
 
 
-def _read_number(stream: BinaryIO) -> int | None:
+def _read_number(stream: "BinaryIO") -> int | None:
     head = stream.read(4)
     return int.from_bytes(head, "little") if len(head) == 4 else None
 
 
-def _read_frame(stream: BinaryIO) -> bytes:
+def _read_frame(stream: "BinaryIO") -> bytes:
     return stream.read(_read_number(stream) or 0)
 
 

@@ -169,7 +169,7 @@ def stored_bytes(root: Path, *, stacked: bool) -> int:
     for listing in root.glob("*-layers/layers.json"):
         try:
             known = {one.id: one for one in msgspec.json.decode(listing.read_bytes(), type=list[_Layer])}
-        except (OSError, msgspec.DecodeError):
+        except (OSError, ValueError, RecursionError):
             continue  # buildah itself will say what is wrong with it
         for layer in known.values():
             total += layer.size

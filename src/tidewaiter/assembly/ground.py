@@ -62,7 +62,7 @@ class Listings:
             return None
         try:
             return msgspec.msgpack.decode(content, type=Listing)
-        except msgspec.DecodeError:
+        except (ValueError, RecursionError):
             return None
 
     def put(self, blob: Digest, diff_id: Digest, listing: Listing) -> None:

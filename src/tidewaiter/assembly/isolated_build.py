@@ -164,7 +164,7 @@ def _ask(command: Sequence[str], folder: Path, what: str) -> tuple[Answer, Path]
         line = file.readline(limits.MIB)
         try:
             found = msgspec.json.decode(line, type=Answer)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             last = log.splitlines()[-1] if log else "it said nothing"
             raise UndeterminedError(
                 f"{what} could not be built in the sandbox: {last[:500]}",

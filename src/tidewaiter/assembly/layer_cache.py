@@ -10,7 +10,6 @@ put into the store, and says who vouches for it.
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +95,7 @@ class LayerCache:
             record = msgspec.json.decode(path.read_bytes(), type=_Record)
         except FileNotFoundError:
             return None
-        except msgspec.DecodeError:
+        except (ValueError, RecursionError):
             self._progress.note(f"a damaged cache record was dropped: {path.name}")
             return None
         info = record.info
@@ -134,6 +133,8 @@ class LayerCache:
         """What `find` answers for each of `keys`; several are fetched from elsewhere at once."""
         if self._remote is None:
             return [self._known(key) for key in keys]
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(limits.TRANSFERS, "layer") as pool:
             return list(pool.map(self.find, keys))
 
@@ -163,7 +164,7 @@ class LayerCache:
         for path in sorted(self._directory.glob("*.json")):
             try:
                 record = msgspec.json.decode(path.read_bytes(), type=_Record)
-            except (FileNotFoundError, msgspec.DecodeError):
+            except (FileNotFoundError, ValueError, RecursionError):
                 continue
             if record.made_of is None or record.voucher is not None or record.info.digest not in digests:
                 continue

@@ -67,7 +67,8 @@ def locks_of(bench: Bench, project: Project, native: Native, *, wanted: Options 
         return locks
     architecture = wanted.platform.architecture
     if project.python_lock_for(architecture).exists():
-        found = python_lock.read(project, python_lock.target_of(project, architecture))
+        remembered = bench.settings.home.cache / "python-locks"
+        found = python_lock.read(project, python_lock.target_of(project, architecture), remembered=remembered)
     else:
         found = _lock_python(bench, project, native, architecture=architecture)
     return msgspec.structs.replace(locks, python=found)

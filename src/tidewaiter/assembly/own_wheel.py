@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from tidewaiter.assembly import isolated_build, source, wheel_cache, wheel_target
+from tidewaiter.assembly import isolated_build, source, wheel_cache, wheel_tags
 from tidewaiter.assembly.bytecode import Interpreter
 from tidewaiter.assembly.isolated_build import Sandbox
 from tidewaiter.assembly.python_lock import LockedWheel, PythonLock
@@ -131,7 +131,7 @@ def build(
 def _known(path: Path) -> _Record | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=_Record)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
 
 
@@ -181,7 +181,7 @@ def _build(
 def _require_satisfied(project: Project, wheel: LockedWheel, requires: tuple[str, ...], lock: PythonLock) -> None:
     """Raise unless the lock has all that `wheel` requires, and not the wheel itself."""
     target = Target(lock.origin.python, lock.architecture)
-    missing = isolated_build.unsatisfied(requires, lock.wheels, wheel_target.environment(target))
+    missing = isolated_build.unsatisfied(requires, lock.wheels, wheel_tags.environment(target))
     if missing:
         raise InputError(
             f"{lock.path} lacks what the package {wheel} requires: {', '.join(missing)}",

@@ -8,7 +8,6 @@ What is missing is made by `wheel_workshop`.
 
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +34,10 @@ if TYPE_CHECKING:
 
 OWN_LAYER_BYTES = 2 * limits.MIB
 """A wheel of this size or more gets a layer of its own."""
+SMALL_BYTES = 512 * limits.KIB
+"""A wheel below this size never does."""
+REST_BYTES = 5_500_000
+"""So much of small wheels shares a layer, with bytecode twice that: every update of one of them sends all of it."""
 _DOWNLOADS = 4
 
 Group = tuple[LockedWheel, ...]
@@ -49,9 +52,19 @@ class PythonLayers(msgspec.Struct, frozen=True):
 
 
 def group(wheels: Sequence[LockedWheel], most: int = limits.BUILT_LAYERS) -> list[Group]:
-    """Wheels by layer, at most `most` layers: large ones alone, heaviest first, and the rest by name, last."""
-    large = [one for one in wheels if (one.size or 0) >= OWN_LAYER_BYTES]
-    large.sort(key=lambda one: (-(one.size or 0), one.name))
+    """Wheels by layer, at most `most` layers: large ones alone, heaviest first, and the rest by name, last.
+
+    Where the rest is over `REST_BYTES`, its heaviest wheels have layers of their own too.
+    """
+    heaviest = sorted(wheels, key=lambda one: (-(one.size or 0), one.name))
+    left = sum(one.size or 0 for one in wheels)
+    large: list[LockedWheel] = []
+    for one in heaviest:
+        size = one.size or 0
+        if size < OWN_LAYER_BYTES and (left <= REST_BYTES or size < SMALL_BYTES):
+            break
+        large.append(one)
+        left -= size
     if len(large) > most or len(large) < len(wheels):
         large = large[: max(most, 1) - 1]
     alone = set(large)
@@ -94,6 +107,8 @@ def _with_sizes(
     unknown = [one for one in wheels if one.size is None]
     if not unknown:
         return tuple(wheels)
+    from concurrent.futures import ThreadPoolExecutor
+
     from tidewaiter.assembly import wheel_cache
 
     places = sources()

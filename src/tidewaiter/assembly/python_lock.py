@@ -8,24 +8,12 @@ is one lock for each architecture. A package whose wheel was built from its sour
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlsplit
+from pathlib import Path
 
 import msgspec
-from packaging.pylock import (
-    Package,
-    PackageArchive,
-    PackageSdist,
-    PackageWheel,
-    Pylock,
-    PylockSelectError,
-    PylockValidationError,
-)
-from packaging.tags import Tag
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from tidewaiter.assembly import requirements, wheel_target
+import tidewaiter
+from tidewaiter.assembly import requirements
 from tidewaiter.assembly.wheel_target import GLIBC, Target
 from tidewaiter.core import durable, limits
 from tidewaiter.core.errors import InputError, LimitError, NotFoundError, StaleLockError
@@ -33,9 +21,7 @@ from tidewaiter.core.project import IndexSection, Project
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.digest import of as digest_of
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_FILENAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+!-]{1,300}\.whl")
-_SDIST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+!-]{1,300}\.(?:tar\.gz|zip)")
+_SEPARATORS = re.compile(r"[-_.]+")
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
 
@@ -122,6 +108,11 @@ def target_of(project: Project, architecture: str = "amd64", glibc: tuple[int, i
     return Target(project.python.version, architecture, glibc)
 
 
+def normalised(name: str) -> str:
+    """A package's name as locks and indexes compare it (PEP 503)."""
+    return _SEPARATORS.sub("-", name).lower()
+
+
 def without_credentials(text: str) -> str:
     """`text` without the user and password of the addresses in it."""
     return _CREDENTIALS.sub("***@", text)
@@ -140,10 +131,8 @@ def _sources(project: Project) -> str:
     requires = requirements.of_package(project)
     if not section.indexes and not section.build and requires is None:
         return ""
-    indexes = sorted(
-        (one.name, one.url.rstrip("/"), sorted(map(canonicalize_name, one.packages))) for one in section.indexes
-    )
-    said = msgspec.json.encode([indexes, sorted(map(canonicalize_name, section.build)), requires])
+    indexes = sorted((one.name, one.url.rstrip("/"), sorted(map(normalised, one.packages))) for one in section.indexes)
+    said = msgspec.json.encode([indexes, sorted(map(normalised, section.build)), requires])
     return hashlib.sha256(said).hexdigest()
 
 
@@ -193,191 +182,8 @@ def write(project: Project, data: bytes, architecture: str = "amd64") -> None:
 # Reading
 
 
-class _Reading(msgspec.Struct, frozen=True):
-    """One lock under examination."""
-
-    path: Path
-    target: Target
-    refresh: str
-    buildable: frozenset[str] = frozenset()
-
-    def local(self, path: str, what: str) -> Path:
-        """Where a file of the project lies; raises `InputError` when that is outside."""
-        pure = PurePosixPath(path)
-        if pure.is_absolute() or ".." in pure.parts or not path:
-            raise InputError(
-                f"{self.path}: {what} lies at {path!r}, outside the project",
-                next_step="Copy the wheel below the requirements' folder, name it there and lock again.",
-            )
-        return self.path.parent / pure
-
-    def no_wheel(self, what: str, why: str) -> InputError:
-        """`what` cannot be installed, because `why`."""
-        name = what.split(" ", maxsplit=1)[0]
-        return InputError(
-            f"{self.path}: {what} has no wheel that fits {self.target}: {why}",
-            next_step=f'Choose a release that has one, or, if its source is pure Python, allow it by build = ["{name}"]'
-            " in [python], or put a wheel beside the requirements, name its path there and lock again.",
-            code="no_wheel",
-        )
-
-    def unusable(self, problem: str) -> InputError:
-        """The lock says something that nobody can use."""
-        return InputError(f"{self.path}: {problem}", next_step=self.refresh)
-
-    def require_file(self, filename: str, form: re.Pattern[str], sha256: object, size: int | None, url: str) -> str:
-        """The hash of a file that can be fetched and verified; raises `InputError` when it cannot."""
-        if not form.fullmatch(filename):
-            kind = "a wheel" if form is _FILENAME else "a source distribution"
-            raise self.unusable(f"{filename[:200]!r} is not the file name of {kind}")
-        if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
-            raise self.unusable(f"{filename} has no SHA-256")
-        if url and urlsplit(url).scheme not in {"http", "https"}:
-            raise self.unusable(
-                f"{filename} lies at {without_credentials(url)[:200]!r}, which is not an http(s) address"
-            )
-        if size is not None and not 0 < size <= limits.WHEEL_BYTES:
-            raise self.unusable(f"{filename} is said to have {size} bytes, of at most {limits.WHEEL_BYTES}")
-        return sha256
-
-
-def _name_of(found: PackageWheel | PackageArchive | PackageSdist) -> str:
-    if not isinstance(found, PackageArchive):
-        return found.filename
-    return PurePosixPath(unquote(urlsplit(found.url).path) if found.url else found.path or "").name
-
-
-def _locked(reading: _Reading, package: Package, found: PackageWheel | PackageArchive) -> LockedWheel:
-    filename = _name_of(found)
-    what = f"{package.name} {package.version or ''}".rstrip()
-    if isinstance(found, PackageArchive) and (found.subdirectory or not filename.endswith(".whl")):
-        raise reading.no_wheel(what, f"it comes as the source archive {filename}")
-    url = None if found.path is not None else found.url
-    sha256 = reading.require_file(
-        filename, _FILENAME, found.hashes.get("sha256"), found.size, "" if found.path is not None else url or "-"
-    )
-    return LockedWheel(
-        name=package.name,
-        version=str(package.version or parse_wheel_filename(filename)[1]),
-        filename=filename,
-        sha256=sha256,
-        size=found.size,
-        url=url,
-        path=None if found.path is None else reading.local(found.path, filename),
-    )
-
-
-def _from_record(reading: _Reading, record: Record) -> LockedWheel:
-    reading.require_file(record.filename, _FILENAME, record.sha256, record.size or None, record.url or "-")
-    return LockedWheel(
-        name=record.name,
-        version=record.version,
-        filename=record.filename,
-        sha256=record.sha256,
-        size=record.size or None,
-        url=record.url,
-    )
-
-
-def _built(reading: _Reading, package: Package, found: PackageSdist) -> LockedWheel:
-    """The recorded wheel of a package that was built here; raises `InputError` when there is none."""
-    what = f"{package.name} {package.version or ''}".rstrip()
-    said = (package.tool or {}).get("tidewaiter")
-    if said is None or package.name not in reading.buildable:
-        raise reading.no_wheel(what, "there is only a source distribution")
-    try:
-        record = msgspec.convert(said, BuiltRecord)
-    except msgspec.ValidationError as error:
-        raise reading.unusable(f"tool.tidewaiter of {what} is malformed: {error}") from error
-    filename, version = _name_of(found), str(package.version or "")
-    reading.require_file(record.wheel, _FILENAME, record.sha256, record.size, "")
-    sdist = LockedWheel(
-        name=package.name,
-        version=version,
-        filename=filename,
-        sha256=reading.require_file(filename, _SDIST, found.hashes.get("sha256"), found.size, found.url or "-"),
-        size=found.size,
-        url=found.url,
-    )
-    return LockedWheel(
-        name=package.name,
-        version=version,
-        filename=record.wheel,
-        sha256=record.sha256,
-        size=record.size,
-        built=Built(sdist, tuple(_from_record(reading, one) for one in record.requires)),
-    )
-
-
-def _select(reading: _Reading, document: Pylock) -> Iterator[LockedWheel]:
-    """Exactly one wheel per package whose marker holds in the image, the best by its tags."""
-    tags: Sequence[Tag] = wheel_target.target_tags(reading.target)
-    try:
-        for package, found in document.select(environment=wheel_target.environment(reading.target), tags=tags):
-            what = f"{package.name} {package.version or ''}".rstrip()
-            if isinstance(found, PackageWheel):
-                yield _locked(reading, package, found)
-            elif isinstance(found, (PackageArchive, PackageSdist)):
-                if isinstance(found, PackageSdist):
-                    wheel = _built(reading, package, found)
-                else:
-                    wheel = _locked(reading, package, found)
-                if not parse_wheel_filename(wheel.filename)[3] & set(tags):
-                    raise reading.no_wheel(what, f"{wheel.filename} is for something else")
-                yield wheel
-            else:
-                raise reading.no_wheel(what, "there is only a source folder or repository")
-    except (PylockSelectError, PylockValidationError, InvalidWheelFilename) as error:
-        raise InputError(
-            f"{reading.path} does not fit {reading.target}: {error}",
-            next_step="Choose releases that have wheels for it, then lock again.",
-            code="no_wheel",
-        ) from error
-
-
-def _decode(reading: _Reading, data: bytes) -> Pylock:
-    path, refresh = reading.path, reading.refresh
-    if len(data) > limits.LOCK_FILE_BYTES:
-        raise LimitError(f"{path} is over {limits.LOCK_FILE_BYTES} bytes", next_step=refresh)
-    try:
-        document = Pylock.from_dict(tomllib.loads(data.decode()))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is not TOML: {error}", next_step=refresh) from error
-    except (PylockValidationError, ValueError) as error:
-        raise InputError(f"{path} is not a PEP 751 lock: {error}", next_step=refresh) from error
-    if len(document.packages) > limits.PYTHON_PACKAGES:
-        raise LimitError(f"{path} lists {len(document.packages)} packages", next_step="Split the image.")
-    return document
-
-
-def select(data: bytes, path: Path, target: Target) -> tuple[LockedWheel, ...]:
-    """The wheels of a lock that belongs to no project, sorted by name; `path` is for messages. As `parse`."""
-    reading = _Reading(path, target, "Resolve again.")
-    return tuple(sorted(_select(reading, _decode(reading, data)), key=lambda wheel: wheel.name))
-
-
-def parse(data: bytes, project: Project, target: Target) -> PythonLock:
-    """The lock in `data`, when it was made from the project as it is now.
-
-    Raises:
-        StaleLockError: requirements, Python version, platform or sources changed since, or are not recorded.
-        InputError: not a PEP 751 lock, or a package has no wheel that fits.
-        LimitError: too large, or too many packages.
-    """
-    buildable = frozenset(map(canonicalize_name, project.python.build))
-    reading = _Reading(project.python_lock_for(target.architecture), target, _refresh(project, target), buildable)
-    document = _decode(reading, data)
-    said = (document.tool or {}).get("tidewaiter")
-    if said is None:
-        raise StaleLockError(
-            f"{reading.path} does not say what it was made from (no table [tool.tidewaiter])", next_step=reading.refresh
-        )
-    try:
-        origin = msgspec.convert(said, Origin)
-    except msgspec.ValidationError as error:
-        raise StaleLockError(
-            f"{reading.path}: [tool.tidewaiter] is malformed: {error}", next_step=reading.refresh
-        ) from error
+def _require_fresh(project: Project, target: Target, origin: Origin) -> None:
+    """Raise `StaleLockError` when the project is another one than the lock was made from."""
     now = origin_of(project, target, origin.uv)
     changed = [
         f"{label} changed" + ("" if label.endswith("s") else f" from {before} to {after}")
@@ -390,14 +196,92 @@ def parse(data: bytes, project: Project, target: Target) -> PythonLock:
         if before != after
     ]
     if changed:
-        raise StaleLockError(f"{reading.path} is stale: {', '.join(changed)}", next_step=reading.refresh)
-    wheels = sorted(_select(reading, document), key=lambda wheel: wheel.name)
-    requires = tuple(_from_record(reading, one) for one in origin.package_requires)
-    return PythonLock(reading.path, origin, tuple(wheels), project.python.indexes, requires, target.architecture)
+        path = project.python_lock_for(target.architecture)
+        raise StaleLockError(f"{path} is stale: {', '.join(changed)}", next_step=_refresh(project, target))
 
 
-def read(project: Project, target: Target | None = None) -> PythonLock:
-    """The project's lock for `target`; raises `NotFoundError` when there is none, otherwise as `parse`."""
+def parse(data: bytes, project: Project, target: Target) -> PythonLock:
+    """The lock in `data`, when it was made from the project as it is now.
+
+    Raises:
+        StaleLockError: requirements, Python version, platform or sources changed since, or are not recorded.
+        InputError: not a PEP 751 lock, or a package has no wheel that fits.
+        LimitError: too large, or too many packages.
+    """
+    from tidewaiter.assembly import pylock
+
+    path, refresh = project.python_lock_for(target.architecture), _refresh(project, target)
+    reading = pylock.Reading(path, target, refresh, frozenset(map(normalised, project.python.build)))
+    document = pylock.decode(reading, data)
+    said = (document.tool or {}).get("tidewaiter")
+    if said is None:
+        raise StaleLockError(
+            f"{path} does not say what it was made from (no table [tool.tidewaiter])", next_step=refresh
+        )
+    try:
+        origin = msgspec.convert(said, Origin)
+    except msgspec.ValidationError as error:
+        raise StaleLockError(f"{path}: [tool.tidewaiter] is malformed: {error}", next_step=refresh) from error
+    _require_fresh(project, target, origin)
+    return PythonLock(
+        path=path,
+        origin=origin,
+        wheels=tuple(sorted(pylock.wheels_of(reading, document), key=lambda wheel: wheel.name)),
+        indexes=project.python.indexes,
+        package_requires=tuple(pylock.from_record(reading, one) for one in origin.package_requires),
+        architecture=target.architecture,
+    )
+
+
+class _Remembered(msgspec.Struct, frozen=True):
+    """What a lock was read as."""
+
+    origin: Origin
+    wheels: tuple[LockedWheel, ...]
+    package_requires: tuple[LockedWheel, ...]
+
+
+def _remembered_name(data: bytes, project: Project, target: Target) -> str:
+    """Names everything that the reading of a lock depends on, but what is compared each time."""
+    said = [tidewaiter.__version__, target, sorted(map(normalised, project.python.build)), digest_of(data)]
+    return hashlib.sha256(msgspec.json.encode(said)).hexdigest()
+
+
+def _recall(path: Path, project: Project, target: Target) -> PythonLock | None:
+    """The lock as it was read before, when that is remembered and undamaged; raises `StaleLockError`."""
+    try:
+        check, _, said = path.read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        return None
+    if check != hashlib.sha256(said).hexdigest().encode():
+        return None
+    try:
+        known = msgspec.json.decode(said, type=_Remembered)
+    except msgspec.DecodeError:
+        return None  # another version of this program wrote it
+    _require_fresh(project, target, known.origin)
+    return PythonLock(
+        path=project.python_lock_for(target.architecture),
+        origin=known.origin,
+        wheels=known.wheels,
+        indexes=project.python.indexes,
+        package_requires=known.package_requires,
+        architecture=target.architecture,
+    )
+
+
+def _remember(path: Path, lock: PythonLock) -> None:
+    if any(wheel.path for wheel in lock.wheels):
+        return  # where a file lies depends on the project's folder
+    said = msgspec.json.encode(_Remembered(lock.origin, lock.wheels, lock.package_requires))
+    durable.write_atomically(path, hashlib.sha256(said).hexdigest().encode() + b"\n" + said, synced=False)
+
+
+def read(project: Project, target: Target | None = None, *, remembered: Path | None = None) -> PythonLock:
+    """The project's lock for `target`; raises `NotFoundError` when there is none, otherwise as `parse`.
+
+    In the folder `remembered` stands what locks were read as: choosing among their wheels takes longer than to look.
+    """
     target = target or target_of(project)
     path = project.python_lock_for(target.architecture)
     try:
@@ -408,7 +292,14 @@ def read(project: Project, target: Target | None = None) -> PythonLock:
         raise InputError(
             f"{path} cannot be read: {error.strerror}", next_step="Mend the file's kind or permissions."
         ) from error
-    return parse(data, project, target)
+    if remembered is None:
+        return parse(data, project, target)
+    place = remembered / f"{_remembered_name(data, project, target)}.json"
+    known = _recall(place, project, target)
+    if known is None:
+        known = parse(data, project, target)
+        _remember(place, known)
+    return known
 
 
 def says_bytecode(path: Path) -> bool:

@@ -17,7 +17,7 @@ import uv
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from tidewaiter.assembly import advice, options, python_lock, requirements, simple_index
+from tidewaiter.assembly import advice, options, pylock, python_lock, requirements, simple_index
 from tidewaiter.assembly.index_router import Made, Router
 from tidewaiter.assembly.python_lock import LockedWheel
 from tidewaiter.assembly.simple_index import File
@@ -166,7 +166,7 @@ class _Resolver:
             text = self.compile(source, target=target, built=False)
             if self.router is not None:
                 text = self.router.restored(text)
-            wheels = python_lock.select(text.encode(), source, target)
+            wheels = pylock.select(text.encode(), source, target)
         if self.router is not None:
             _require_named(self.router, wheels)
         return wheels

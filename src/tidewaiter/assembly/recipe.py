@@ -1,10 +1,7 @@
 """Recipes: what a Debian base is made of, as data. The ones in `recipes/` ship with the product."""
 
-import difflib
 import re
 import tomllib
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -133,6 +130,7 @@ class _File(_Table, frozen=True, kw_only=True):
     """Time of a snapshot (`20260901T000000Z`), or address of an archive that stays as it is; empty: the mirror, now."""
 
 
+_SHIPPED = Path(__file__).with_name("recipes")
 # Keys that came later leave the digest of a recipe that does not use them as it was, and with it every lock.
 _LATER: dict[str, object] = {"production": True, "snapshot": ""}
 
@@ -152,13 +150,9 @@ class Recipe(_File, frozen=True, kw_only=True):
         return (*self.groups, added) if system else self.groups
 
 
-def _shipped() -> Traversable:
-    return resources.files("tidewaiter.assembly") / "recipes"
-
-
 def names(own: Path | None = None) -> tuple[str, ...]:
     """Names of the recipes that ship with the product and of those in the folder `own`, sorted."""
-    found = {item.name.removesuffix(".toml") for item in _shipped().iterdir() if item.name.endswith(".toml")}
+    found = {item.name.removesuffix(".toml") for item in _SHIPPED.iterdir() if item.name.endswith(".toml")}
     if own is not None and own.is_dir():
         found |= {path.stem for path in own.glob("*.toml")}
     return tuple(sorted(found))
@@ -190,6 +184,8 @@ def _read(name: str, own: Path | None) -> tuple[dict[str, Any], str]:
     """What the file of a recipe says, and how it is called in errors."""
     known = names(own)
     if name not in known:
+        import difflib
+
         near = difflib.get_close_matches(name, known, 1)
         raise NotFoundError(
             f"there is no base recipe {name!r}",
@@ -200,7 +196,7 @@ def _read(name: str, own: Path | None) -> tuple[dict[str, Any], str]:
         path = own / f"{name}.toml"
         with path.open("rb") as file:
             return _toml(file.read(limits.PROJECT_FILE_BYTES + 1), str(path)), str(path)
-    return _toml((_shipped() / f"{name}.toml").read_bytes(), f"recipe {name}"), f"recipe {name}"
+    return _toml((_SHIPPED / f"{name}.toml").read_bytes(), f"recipe {name}"), f"recipe {name}"
 
 
 def _extended(below: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
@@ -222,7 +218,7 @@ def _toml(data: bytes, source: str) -> dict[str, Any]:
         raise LimitError(f"{source} is over {limits.PROJECT_FILE_BYTES} bytes", next_step="Shorten the recipe.")
     try:
         return tomllib.loads(data.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number too long, nested too deep
         raise InputError(f"{source} is not TOML: {error}", next_step="Mend the line named.") from error
 
 

@@ -94,10 +94,10 @@ def of_package(project: Project) -> list[str] | None:
         problem = "does not exist"
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        problem = f"is not TOML: {error}"
     except (KeyError, TypeError, msgspec.ValidationError):
         problem = "has no [build-system] with requires"
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number too long, nested too deep
+        problem = f"is not TOML: {error}"
     raise InputError(
         f"{path} {problem}, and [app] package asks for the project's own wheel",
         next_step="Write [build-system] with requires and build-backend (PEP 517), or take package out.",

@@ -222,7 +222,7 @@ def parse(body: bytes, *, url: str, content_type: str) -> tuple[File, ...]:
             base, files = "", msgspec.json.decode(body, type=_JsonPage).files
         else:
             base, files = _from_html(body.decode())
-    except (msgspec.DecodeError, UnicodeDecodeError, AssertionError, RecursionError) as error:
+    except (AssertionError, ValueError, RecursionError) as error:
         raise NetworkError(
             f"{address.redacted(url)} is no page of a package index: {str(error)[:200]}",
             next_step="Check the address of the index; it must be that of its simple repository API.",

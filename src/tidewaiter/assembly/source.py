@@ -5,8 +5,11 @@ import os
 import re
 import stat
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -17,6 +20,8 @@ from tidewaiter.core.project import Project
 _SECONDS = 60
 _CHUNK = 1 << 20
 _SUBMODULE = "160000"
+_STAGED = ("ls-files", "-z", "--stage")
+_STATUS = ("status", "--porcelain=v1", "-z", "--ignore-submodules=none")
 # A repository's own configuration must not run programs of its choice.
 _SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.untrackedCache=false")
 # A path of the project file means that path, never a pattern; a commit is the one that its ID hashes.
@@ -46,22 +51,65 @@ class Source(msgspec.Struct, frozen=True):
         )
 
 
+class _Answer(NamedTuple):
+    """What one git command printed; `refused` when it ended badly."""
+
+    text: str
+    refused: subprocess.CalledProcessError | None
+
+    @property
+    def required(self) -> str:
+        """The text; raises `CalledProcessError` when git refused."""
+        if self.refused is not None:
+            raise self.refused
+        return self.text
+
+    @property
+    def first(self) -> str:
+        """First line, empty when git refused."""
+        return "" if self.refused is not None else self.text.strip().partition("\n")[0]
+
+
+def _ask(directory: Path, *commands: Sequence[str]) -> list[_Answer]:
+    """What git answers to each of `commands`, which run at the same time.
+
+    Raises:
+        MissingToolError: git is not installed.
+        DeadlineError: it took too long.
+    """
+    environment = {**settings.tool_environment(), **_LITERAL}
+    deadline = time.monotonic() + _SECONDS
+    running: list[subprocess.Popen[bytes]] = []
+    answers = []
+    with ExitStack() as stack:
+        try:
+            for command in commands:
+                line = ["git", *_SAFE, "-C", str(directory), *command]
+                process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+                running.append(stack.enter_context(process))
+            for process in running:
+                out, errors = process.communicate(timeout=max(0.0, deadline - time.monotonic()))
+                refused = None
+                if process.returncode:
+                    refused = subprocess.CalledProcessError(process.returncode, process.args, out, errors)
+                answers.append(_Answer(out.decode(errors="surrogateescape"), refused))
+        except FileNotFoundError as error:
+            raise MissingToolError(
+                "git is not installed", next_step="Install git, then run the command again."
+            ) from error
+        except subprocess.TimeoutExpired as error:
+            raise DeadlineError(
+                f"git took over {_SECONDS} s in {directory}", next_step="Look for a hanging file system or a huge tree."
+            ) from error
+        finally:
+            for process in running:
+                process.kill()  # does nothing to those that have ended
+    return answers
+
+
 def _git(directory: Path, *arguments: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", *_SAFE, "-C", str(directory), *arguments],
-            check=True,
-            capture_output=True,
-            timeout=_SECONDS,
-            env={**settings.tool_environment(), **_LITERAL},
-        )
-    except FileNotFoundError as error:
-        raise MissingToolError("git is not installed", next_step="Install git, then run the command again.") from error
-    except subprocess.TimeoutExpired as error:
-        raise DeadlineError(
-            f"git took over {_SECONDS} s in {directory}", next_step="Look for a hanging file system or a huge tree."
-        ) from error
-    return done.stdout.decode(errors="surrogateescape")
+    """What git answers; raises `CalledProcessError`, otherwise as `_ask`."""
+    return _ask(directory, arguments)[0].required
 
 
 def _without_credentials(url: str) -> str:
@@ -98,7 +146,7 @@ def included(project: Project) -> Iterator[Path]:
 
 
 def _folders(project: Project) -> list[str]:
-    """What Git is asked about: the app, and models whose content the project file does not pin itself."""
+    """The app, and models whose content the project file does not pin itself."""
     return [*project.file.app.include, *(model.path for model in project.file.models if model.digest is None)]
 
 
@@ -113,17 +161,19 @@ def _inputs(project: Project) -> list[Path]:
     return [project.path, *python, project.base_lock, *others, *build]
 
 
-def tracked(project: Project, names: list[str]) -> dict[str, tuple[str, str]]:
-    """Mode and object ID by path (from the project's folder) of what Git's index holds below `names`."""
+def tracked(project: Project, names: list[str], listed: str | None = None) -> dict[str, tuple[str, str]]:
+    """Mode and object ID by path (from the project's folder) of what Git's index holds below `names`.
 
-    def entries(*options: str) -> list[tuple[str, str, str]]:
-        listed = _git(project.directory, "ls-files", "-z", "--stage", *options, "--", *names)
+    `listed` is what git said to the question, when it was asked already.
+    """
+
+    def entries(listed: str) -> list[tuple[str, str, str]]:
         fields = (record.partition("\t")[::2] for record in listed.split("\0") if record)
         return [(path, about.split(" ")[0], about.split(" ")[1]) for about, path in fields]
 
-    found = entries()
+    found = entries(_git(project.directory, *_STAGED, "--", *names) if listed is None else listed)
     if any(mode == _SUBMODULE for _, mode, _ in found):
-        found = entries("--recurse-submodules")
+        found = entries(_git(project.directory, *_STAGED, "--recurse-submodules", "--", *names))
     return {path: (mode, name) for path, mode, name in found}
 
 
@@ -145,29 +195,33 @@ def _context_differs(project: Project, context: str, algorithm: str) -> bool:
 
     Nothing else reaches the builder, so untracked files do not count.
     """
-    asked = ("--untracked-files=no", "--ignore-submodules=none", "--", context)
-    if _git(project.directory, "status", "--porcelain=v1", "-z", *asked):
+    if _git(project.directory, *_STATUS, "--untracked-files=no", "--", context):
         return True
     held = tracked(project, [context])
     return any(object_of(project.directory / path, algorithm) != known for path, known in held.items())
 
 
-def _differs(project: Project, commit: str) -> bool:
+def _asked(project: Project) -> list[str]:
+    """What Git is asked about: everything that the image depends on."""
+    return [str(path.relative_to(project.directory)) for path in _inputs(project)] + _folders(project)
+
+
+def _differs(project: Project, commit: str, status: str, listed: str) -> bool:
     """Whether an input is not, to the byte and to the executable bit, what the commit holds.
+
+    `status` and `listed` are what Git says of them.
 
     `git status` alone would not do: it trusts what it was told to overlook (assumed-unchanged and sparse paths,
     ignored modes, ignored files of submodules), and takes a file for unchanged that a filter or another line
     ending made differ, so that one commit would give two images.
     """
-    names = [str(path.relative_to(project.directory)) for path in _inputs(project)] + _folders(project)
-    status = _git(project.directory, "status", "--porcelain=v1", "-z", "--ignore-submodules=none", "--", *names)
     if any(not set(Path(record[3:]).parts) & IGNORED_NAMES for record in status.split("\0") if record):
         return True
     folders = (path for name in _folders(project) for path in walk(project.directory / name))
     here = {path for path in (*_inputs(project), *folders) if path.is_symlink() or path.exists()}
     known = {
         path: held
-        for path, held in tracked(project, names).items()
+        for path, held in tracked(project, _asked(project), listed).items()
         if not set(Path(path).parts) & IGNORED_NAMES and not any(part.endswith(".pyc") for part in Path(path).parts)
     }
     if {str(path.relative_to(project.directory)) for path in here} != set(known):
@@ -207,9 +261,16 @@ def read(project: Project, before: Source | None = None) -> Source:
     Raises:
         ProjectError: the folder is in no Git repository, or the repository has no commit.
     """
-    directory = project.directory
-    head = _first(directory, "log", "-1", "--format=%H %ct", "HEAD")
-    commit, _, committed = head.partition(" ")
+    directory, names = project.directory, _asked(project)
+    commands: list[Sequence[str]] = [
+        ("log", "-1", "--format=%H %ct", "HEAD"),
+        (*_STATUS, "--", *names),
+        (*_STAGED, "--", *names),
+    ]
+    if before is None:
+        commands += [("symbolic-ref", "--short", "-q", "HEAD"), ("config", "--get", "remote.origin.url")]
+    head, status, listed, *record = _ask(directory, *commands)
+    commit, _, committed = head.first.partition(" ")
     if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit):
         _require_repository(directory)
         raise ProjectError(
@@ -217,16 +278,11 @@ def read(project: Project, before: Source | None = None) -> Source:
             next_step="Commit the project, then build again.",
         )
     try:
-        dirty = _differs(project, commit)
+        dirty = _differs(project, commit, status.required, listed.required)
     except subprocess.CalledProcessError:
         _require_repository(directory)  # a bare one has commits, but no files
         raise
     if before is not None:
         return Source(commit, int(committed), dirty, before.branch, before.remote)
-    return Source(
-        commit=commit,
-        committed=int(committed),
-        dirty=dirty,
-        branch=_first(directory, "symbolic-ref", "--short", "-q", "HEAD"),
-        remote=_without_credentials(_first(directory, "config", "--get", "remote.origin.url")),
-    )
+    branch, remote = record
+    return Source(commit, int(committed), dirty, branch.first, _without_credentials(remote.first))

@@ -219,6 +219,8 @@ class WheelArchive:
         expected = stat.S_IFDIR if info.is_dir() else stat.S_IFREG
         if kind not in {0, expected}:
             raise self.refuse(f"{name!r} is a link or a special file", code="unsafe_path")
+        if info.header_offset < 0:
+            raise self.refuse(f"{name!r} lies before the beginning of the file")
         if info.flag_bits & _ENCRYPTED:
             raise self.refuse(f"{name!r} is encrypted")
         if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:

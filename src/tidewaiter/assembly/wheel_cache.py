@@ -45,7 +45,7 @@ def _recorded(path: Path) -> _Stamp | None:
     try:
         with path.open("rb") as file:
             return msgspec.json.decode(file.read(_STAMP_BYTES), type=_Stamp)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, ValueError, RecursionError):
         return None  # verified again, then written again
 
 

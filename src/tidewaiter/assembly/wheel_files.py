@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-from packaging.utils import canonicalize_name
 
 from tidewaiter.assembly import installation
 from tidewaiter.assembly.installation import distribution, site_packages
-from tidewaiter.assembly.python_lock import LockedWheel
+from tidewaiter.assembly.python_lock import LockedWheel, normalised
 from tidewaiter.core import durable, limits
 from tidewaiter.core.errors import InputError
 from tidewaiter.oci.digest import Digest
@@ -75,7 +74,7 @@ class WheelFiles:
         for one in group:
             try:
                 found.append(msgspec.json.decode(self._path(one).read_bytes(), type=Listing))
-            except (FileNotFoundError, msgspec.DecodeError):
+            except (FileNotFoundError, ValueError, RecursionError):
                 return self._from_layer(group, layer)
         return found
 
@@ -94,7 +93,7 @@ class WheelFiles:
             known = msgspec.json.decode(path.read_bytes(), type=_Verdict)
             if known.layers == about and known == known.sealed:
                 return tuple(known.folders)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (FileNotFoundError, ValueError, RecursionError):
             pass
         listings = [listing for group, layer in layers for listing in self.of(group, layer)]
         require_disjoint(listings)
@@ -116,7 +115,7 @@ class WheelFiles:
                     continue  # of what a wheel carries along inside itself
                 rows = csv.reader(io.StringIO(content.read(limits.WHEEL_METADATA_BYTES).decode(), newline=""))
                 files = {posixpath.normpath(f"{site}/{row[0]}"): row[1] for row in rows if row[1]}
-                one = by_name[canonicalize_name(distribution(posixpath.basename(folder)))]
+                one = by_name[normalised(distribution(posixpath.basename(folder)))]
                 listing = Listing(str(one), files)
                 durable.write_atomically(self._path(one), msgspec.json.encode(listing))
                 found.append(listing)

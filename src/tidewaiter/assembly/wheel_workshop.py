@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import Self
 
 from tidewaiter.assembly import wheel_cache, wheel_files
-from tidewaiter.assembly.bytecode import Compiler, Interpreter
+from tidewaiter.assembly.bytecode import Interpreter
+from tidewaiter.assembly.bytecode_processes import Compiler
 from tidewaiter.assembly.bytecode_spool import Spool
 from tidewaiter.assembly.ground import Ground
 from tidewaiter.assembly.layer_cache import Key, LayerCache

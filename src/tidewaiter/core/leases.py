@@ -9,17 +9,18 @@ So a file that was found stays until its finder is done, and one that is being r
 process ends its lease, like every lock. A lease that has ended still says what was used and when.
 """
 
+import contextlib
 import fcntl
 import os
 import secrets
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from tidewaiter.core import durable, limits
+from tidewaiter.core.errors import StorageError
 
 _FOLDER = "leases"
 _GATE = ".gate"
@@ -70,7 +71,7 @@ _held: dict[str, _Lease] = {}
 _guard = threading.Lock()
 
 
-@contextmanager
+@contextlib.contextmanager
 def hold(home: Path) -> Iterator[None]:
     """Work in `home`: what is claimed meanwhile is not pruned. Several in one process share one lease.
 
@@ -117,13 +118,13 @@ def _settle_many(home: Path) -> None:
             pass
 
 
-@contextmanager
+@contextlib.contextmanager
 def alone(home: Path) -> Iterator[Uses]:
     """Hold the gate: nobody claims, and nobody begins or ends unnoticed. The caller's process holds no lease itself.
 
     Raises:
         DeadlineError: another process prunes and does not come to an end.
-        StorageError: the home cannot be written.
+        StorageError: the home cannot be opened.
     """
     if str(home) in _held:
         raise RuntimeError(f"this process itself works in {home}")  # its own claims would wait for itself
@@ -144,16 +145,17 @@ def alone(home: Path) -> Iterator[Uses]:
                 ended.append(path)
         # Names of what is kept for later use are ASCII; what has another name is as old as its file.
         last = {name: used for name, used in last.items() if name.isascii() and os.path.lexists(home / name)}
-        durable.write_atomically(folder / _LAST, msgspec.json.encode(last))
-        for path in ended:
-            path.unlink()
+        with contextlib.suppress(StorageError):  # on a full disk the ended leases stay and say it again next time
+            durable.write_atomically(folder / _LAST, msgspec.json.encode(last))
+            for path in ended:
+                path.unlink()
         yield Uses(claimed=frozenset(claimed), running=running, last=last)
 
 
 def _last_used(folder: Path) -> dict[str, float]:
     try:
         return msgspec.json.decode((folder / _LAST).read_bytes(), type=dict[str, float])
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}  # what was used when is forgotten; the files' own times stand in
 
 

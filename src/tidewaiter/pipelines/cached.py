@@ -13,7 +13,7 @@ from tidewaiter.oci.digest import Digest
 
 _FOLDERS = ("wheels", "rootfs", "images")
 """Sections whose entries are folders; who uses one claims it."""
-_FILES = ("debs", "wheel-files", "layer-facts", "blob-places", "own-wheels", "layer-listings")
+_FILES = ("debs", "wheel-files", "layer-facts", "blob-places", "own-wheels", "layer-listings", "python-locks")
 """Sections whose entries are files: claimed, or read at once and missed without harm."""
 _WHOLE = ("buildah",)
 """Sections that another program keeps in its own order: claimed, and removed, as a whole."""
@@ -116,7 +116,7 @@ def records(home: Home) -> list[Record]:
             digest = msgspec.json.decode(path.read_bytes(), type=_LayerRecord).info.digest
         except FileNotFoundError:
             continue
-        except msgspec.DecodeError:
+        except (ValueError, RecursionError):
             digest = Digest("")
         found.append(Record(path, digest))
     return found

@@ -20,9 +20,11 @@ from pathlib import Path
 
 import msgspec
 
+from tidewaiter.catalog import glance, keeping
 from tidewaiter.catalog.catalog import Catalog
+from tidewaiter.catalog.keeping import Kept
 from tidewaiter.core import clock, durable, leases
-from tidewaiter.core.errors import UndeterminedError
+from tidewaiter.core.errors import StorageError, UndeterminedError
 from tidewaiter.core.leases import Uses
 from tidewaiter.core.settings import Home, Settings
 from tidewaiter.oci.digest import Digest
@@ -84,12 +86,12 @@ def prune(settings: Settings, *, keep: int | None, unused_days: float | None = N
         return _result([], set(), keep, images=0, running=0, dry_run=dry_run)
     _require_catalog(home)
     store = Layout(home.store)
-    if home.store.is_dir():
-        store.create()
+    if (home.store / "index.json").exists():
+        durable.remove_abandoned(store.ingest)
     seen = cached.seen(home)  # 1
     doomed: list[Path] = []
-    with Catalog.open(settings) as catalog, leases.alone(home.path) as uses:  # 2
-        blobs = _blobs(home, store, catalog, uses)
+    with leases.alone(home.path) as uses:  # 2
+        blobs = _blobs(home, store, settings, uses)
         entries = [*(one.entry(home, uses) for one in seen if os.path.lexists(one.path)), *blobs.entries]
         chosen = _choose(entries, keep=keep, before=_cutoff(unused_days)) | set(blobs.garbage)  # 5
         entries += blobs.garbage
@@ -124,11 +126,23 @@ def _cutoff(days: float | None) -> float | None:
     return None if days is None else clock.now().timestamp() - days * _DAY
 
 
-def _blobs(home: Home, store: Layout, catalog: Catalog, uses: Uses) -> _Blobs:
+def _kept(settings: Settings) -> Kept:
+    """What the catalog wants. On a full disk it is read by nobody else meanwhile; raises `StorageError`."""
+    try:
+        with Catalog.open(settings) as catalog:
+            return catalog.kept_digests()
+    except StorageError as error:
+        try:
+            return keeping.kept_alone(settings.home.catalog)
+        except glance.UnansweredError:
+            raise error from None
+
+
+def _blobs(home: Home, store: Layout, settings: Settings, uses: Uses) -> _Blobs:
     """Steps 3 and 4."""
     if not (home.store / "index.json").exists():
         return _Blobs([], [], 0)
-    wanted = needed(store, catalog.kept_digests())
+    wanted = needed(store, _kept(settings))
     records: dict[Digest, list[Path]] = defaultdict(list)
     for record in cached.records(home):
         records[record.digest].append(record.path)

@@ -37,18 +37,18 @@ def paragraph(text: str, *, source: str) -> dict[str, str]:
     Raises:
         InputError: a line is no field, or a field comes twice; the message names `source`.
     """
-    fields: dict[str, str] = {}
+    fields: dict[str, list[str]] = {}
     name = ""
     for line in text.strip("\n").split("\n"):
         if line[:1] in {" ", "\t"} and name:
-            fields[name] += "\n" + line.strip()
+            fields[name].append(line.strip())
             continue
         match = _FIELD.fullmatch(line)
         if not match or match[1].lower() in fields:
             raise InputError(f"{source}: {line[:80]!r} is no field of a control paragraph", next_step=_NEXT)
         name = match[1].lower()
-        fields[name] = match[2].strip()
-    return fields
+        fields[name] = [match[2].strip()]
+    return {name: "\n".join(lines) for name, lines in fields.items()}
 
 
 def required(fields: Mapping[str, str], name: str, *, source: str) -> str:

@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, Self, cast
+from typing import IO, BinaryIO, cast
 
 import msgspec
 import zstandard
@@ -21,13 +21,13 @@ from tidewaiter.assembly.debian import control
 from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, IntegrityError, LimitError
 from tidewaiter.oci.layer import Entry, check_path
+from tidewaiter.oci.plain_tar import Info
 
 _MAGIC = b"!<arch>\n"
 _HEADER_BYTES = 60
 _MEMBERS = 16
 _SCRIPTS = frozenset({"preinst", "postinst", "prerm", "postrm", "config", "triggers"})
 _NEXT = "Remove it and fetch it again; if it stays so, do not use this package."
-_EXTENDED = frozenset({tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK})
 
 
 class Control(msgspec.Struct, frozen=True):
@@ -89,22 +89,6 @@ class _Xz(io.RawIOBase):
                 buffer[: len(out)] = out
                 return len(out)
         return 0
-
-
-class _Info(tarfile.TarInfo):
-    """Refuses headers that tarfile would read into memory whole, and damaged ones that it takes for the end."""
-
-    @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
-        try:
-            return super().fromtarfile(tar)
-        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]  # missing in typeshed
-            raise tarfile.ReadError(f"{error} at byte {tar.offset}") from error
-
-    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
-        if self.size < 0 or (self.type in _EXTENDED and self.size > limits.LAYER_HEADER_BYTES):
-            raise tarfile.ReadError(f"a header claims {self.size} bytes")
-        return super()._proc_member(tar)  # type: ignore[misc,no-any-return]  # typeshed hides it
 
 
 @contextmanager
@@ -171,7 +155,7 @@ def _walk(path: Path, wanted: str, limit: int) -> Iterator[tuple[tarfile.TarInfo
     with _member(path, wanted) as (name, member), readable(path.name):
         bounded = _Bounded(_unpacked(name, member, path.name), limit, exact=False, name=path.name)
         stream = cast("BinaryIO", io.BufferedReader(bounded, 1 << 18))
-        with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Info, errorlevel=1, encoding="utf-8") as tar:
+        with tarfile.open(fileobj=stream, mode="r|", tarinfo=Info, errorlevel=1, encoding="utf-8") as tar:
             for info in tar:
                 tar.members = []  # type: ignore[attr-defined]  # tarfile remembers every member otherwise
                 count += 1

@@ -206,7 +206,7 @@ class _Parser:
         name, condition = "", None
         if self._take() == "for":
             name = self._take()
-            while self._peek()[1] not in {";", "\n", "do"}:
+            while self._peek()[1] not in {";", "\n", "do", ""}:  # the last is the end
                 self._take()
             self._skip(";", "\n")
         else:
@@ -240,3 +240,5 @@ def parse(text: str) -> Node:
         return _Parser(text).script()
     except IndexError as error:
         raise Unreadable("the end of the script") from error
+    except RecursionError as error:  # of what is no list, such as `! ! !`
+        raise Unreadable("it is nested too deeply") from error
