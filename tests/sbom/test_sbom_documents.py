@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,10 +10,11 @@ from hypothesis import strategies as st
 from tidewaiter.sbom import cyclonedx, spdx
 from tidewaiter.sbom.component import Component
 from tidewaiter.sbom.licenses import conjunction, expression, is_single
-from tidewaiter.sbom.subject import EPOCH, Subject, purl, timestamp
+from tidewaiter.sbom.subject import EPOCH, Subject, SubjectLayer, purl, timestamp
 
 DIGEST = "sha256:" + "ab" * 32
 LAYER = "sha256:" + "cd" * 32
+BLOB = "sha256:" + "12" * 32
 SUBJECT = Subject(
     name="registry.example.com:5000/vision/mnist:1.0",
     digest=DIGEST,
@@ -21,6 +23,7 @@ SUBJECT = Subject(
     distribution="debian",
     distribution_version="12",
     distribution_name="Debian GNU/Linux 12",
+    layers=(SubjectLayer(BLOB, LAYER),),
 )
 LIBC = Component(
     kind="deb",
@@ -34,6 +37,7 @@ LIBC = Component(
     description="GNU C Library",
     location="var/lib/dpkg/status.d/libc6",
     layer=LAYER,
+    hashes=("sha256:" + "ef" * 32,),
 )
 NUMPY = Component(
     kind="python", name="numpy", version="2.1.0", purl="pkg:pypi/numpy@2.1.0", ecosystem="PyPI",
@@ -97,13 +101,27 @@ def test_cyclonedx_is_valid_and_says_what_is_known() -> None:
     assert components["pkg:pypi/six@1.0#a/six"]["licenses"] == [
         {"expression": "(MIT AND Zlib) AND (GPL-2.0-only WITH Classpath-exception-2.0)"}
     ]
+    assert components[LIBC.purl]["purl"] == f"{LIBC.purl}&upstream=glibc"
+    assert components[LIBC.purl]["hashes"] == [{"alg": "SHA-256", "content": "ef" * 32}]
+    assert image["hashes"] == [{"alg": "SHA-256", "content": "ab" * 32}]
+    assert {entry["name"]: entry["value"] for entry in image["properties"]} == {
+        "tidewaiter:os": "linux",
+        "tidewaiter:architecture": "amd64",
+        "tidewaiter:layer:0:diff_id": LAYER,
+        "tidewaiter:layer:0:digest": BLOB,
+    }
     properties = {entry["name"]: entry["value"] for entry in components[LIBC.purl]["properties"]}
     assert properties == {
         "tidewaiter:ecosystem": "Debian:12",
         "tidewaiter:location": LIBC.location,
         "tidewaiter:layer:diff_id": LAYER,
         "tidewaiter:source:name": "glibc",
+        "aquasecurity:trivy:FilePath": LIBC.location,
+        "aquasecurity:trivy:LayerDiffID": LAYER,
+        "aquasecurity:trivy:SrcName": "glibc",
+        "aquasecurity:trivy:SrcVersion": LIBC.version,
     }
+    assert document["compositions"] == [{"aggregate": "unknown", "assemblies": [image["bom-ref"]]}]
     edges = {edge["ref"]: edge.get("dependsOn") for edge in document["dependencies"]}
     assert edges[TENSORFLOW.purl] == [NUMPY.purl]
     assert edges["pkg:pypi/six@1.0#a/six"] == ["pkg:pypi/six@1.0#b/six"]
@@ -122,9 +140,12 @@ def test_spdx_is_valid_and_says_what_is_known(tmp_path: Path) -> None:
     declared = packages["libc6"]["licenseDeclared"]
     assert declared.startswith("(GPL-2.0-or-later OR MIT) AND LicenseRef-")
     assert extracted[declared.rpartition(" ")[2]] == "common-licenses/LGPL-2.1"
-    assert packages["libc6"]["sourceInfo"] == (
-        f"found at {LIBC.location}, in layer {LAYER}, built from source package glibc 2.36-9+deb12u9"
-    )
+    assert packages["libc6"]["sourceInfo"] == f"built package from: glibc {LIBC.version}"
+    assert packages["libc6"]["checksums"] == [{"algorithm": "SHA256", "checksumValue": "ef" * 32}]
+    assert packages["libc6"]["externalRefs"][0]["referenceLocator"] == f"{LIBC.purl}&upstream=glibc"
+    comments = {name: [note["comment"] for note in found.get("annotations", ())] for name, found in packages.items()}
+    assert comments["libc6"] == [f"FilePath: {LIBC.location}", f"LayerDiffID: {LAYER}"]
+    assert comments[SUBJECT.name] == [f"DiffID: {LAYER}", f"LayerDigest: {BLOB}"]
     edges = {
         (edge["spdxElementId"].split("-")[1], edge["relationshipType"], edge["relatedSpdxElement"].split("-")[1:3][-1])
         for edge in document["relationships"]
@@ -150,6 +171,17 @@ def test_an_image_without_anything_is_a_valid_document(tmp_path: Path) -> None:
     document = valid_spdx(spdx.encode(subject, []), tmp_path)
     assert document["creationInfo"]["created"] == EPOCH
     assert "hasExtractedLicensingInfos" not in document
+
+
+def test_what_could_not_be_read_stands_in_the_documents(tmp_path: Path) -> None:
+    """A document from which packages may be missing does not look complete."""
+    subject = msgspec.structs.replace(SUBJECT, unread=("var/lib/dpkg/status: it is cut off", "b: broken"))
+    document = valid_cyclonedx(cyclonedx.encode(subject, ALL))
+    assert document["compositions"][0]["aggregate"] == "incomplete"
+    notes = [one["value"] for one in document["metadata"]["component"]["properties"] if one["name"].endswith("unread")]
+    assert notes == list(subject.unread)
+    said = valid_spdx(spdx.encode(subject, ALL), tmp_path)["comment"]
+    assert all(note in said for note in subject.unread)
 
 
 _text = st.text(max_size=30).map(lambda text: " ".join("".join(c for c in text if c.isprintable()).split()))
@@ -267,6 +299,7 @@ def test_every_kind_of_component_is_valid_in_both_documents(tmp_path: Path) -> N
     """Packages of each ecosystem, one without a version among them, and a model pass both reference libraries."""
     kinds = [
         ("apk", "musl", "1.2-r0", "pkg:apk/alpine/musl@1.2-r0?arch=x86_64", "Alpine:v3.20"),
+        ("rpm", "bash", "1:5.1-2", "pkg:rpm/rocky/bash@5.1-2?arch=x86_64&distro=rocky-9&epoch=1", "Rocky Linux:9"),
         ("npm", "@babel/core", "7.24.0", "pkg:npm/%40babel/core@7.24.0", "npm"),
         ("golang", "github.com/a/b", "1.0.0", "pkg:golang/github.com/a/b@v1.0.0", "Go"),
         ("cargo", "serde", "1.0.0", "pkg:cargo/serde@1.0.0", "crates.io"),

@@ -4,7 +4,10 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["deb", "apk", "python", "conda", "npm", "golang", "cargo", "maven", "model", "os"]
+Kind = Literal["deb", "apk", "rpm", "python", "conda", "npm", "golang", "cargo", "maven", "gem", "model", "os", "other"]
+"""`other` occurs only in SBOM documents of other programs: a package of an ecosystem that is not inspected here."""
+
+Install = Literal["", "editable", "vendored"]
 
 
 class Component(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -29,10 +32,16 @@ class Component(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Path in the image of the metadata that names the package."""
     layer: str = ""
     """Diff ID of the layer that put it there."""
-    install: Literal["", "editable", "vendored"] = ""
+    install: Install = ""
     """Of a Python distribution: its code lies elsewhere, or it is a copy inside another one."""
     requires: tuple[str, ...] = ()
     """purls of the components of the same image that this one needs."""
+    hashes: tuple[str, ...] = ()
+    """`ALGORITHM:HEX` of what was installed, as the package's own metadata gives it (`sha256:…`, `sha1:…`)."""
+    size: int = 0
+    """Unpacked bytes of its files in the image, as far as its metadata lists them."""
+    files: int = 0
+    """Number of these files."""
 
 
 def component_key(component: Component) -> tuple[str, str]:

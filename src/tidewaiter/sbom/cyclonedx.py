@@ -8,10 +8,14 @@ import msgspec
 from tidewaiter import __version__
 from tidewaiter.sbom.component import Component, component_key
 from tidewaiter.sbom.licenses import conjunction, expression, is_single
+from tidewaiter.sbom.purls import with_source
 from tidewaiter.sbom.subject import Subject, identity, purl, timestamp
 
 MEDIA_TYPE = "application/vnd.cyclonedx+json"
 _TYPES = {"model": "machine-learning-model", "os": "operating-system"}
+_ALGORITHMS = {"md5": "MD5", "sha1": "SHA-1", "sha256": "SHA-256", "sha384": "SHA-384", "sha512": "SHA-512"}
+_TRIVY = "aquasecurity:trivy"
+"""Under this prefix Trivy looks for the source package, by which distributions file advisories, and for the layer."""
 
 
 def _licenses(texts: Sequence[str]) -> list[dict[str, Any]]:
@@ -37,8 +41,13 @@ def references(components: Sequence[Component]) -> list[str]:
     ]
 
 
-def _properties(values: Mapping[str, str]) -> list[dict[str, str]]:
-    return [{"name": f"tidewaiter:{name}", "value": value} for name, value in values.items() if value]
+def _properties(values: Mapping[str, str], space: str = "tidewaiter") -> list[dict[str, str]]:
+    return [{"name": f"{space}:{name}", "value": value} for name, value in values.items() if value]
+
+
+def _hashes(texts: Sequence[str]) -> list[dict[str, str]]:
+    pairs = (text.partition(":") for text in texts)
+    return [{"alg": _ALGORITHMS[name], "content": value} for name, _, value in pairs if name in _ALGORITHMS]
 
 
 def _grouped(component: Component) -> tuple[str, str]:
@@ -58,7 +67,7 @@ def _component(component: Component, reference: str) -> dict[str, Any]:
         "bom-ref": reference,
         "name": component.name,
         "version": component.version,
-        "purl": component.purl,
+        "purl": with_source(component),
     }
     group, name = _grouped(component)
     if group:
@@ -67,6 +76,9 @@ def _component(component: Component, reference: str) -> dict[str, Any]:
         document["supplier"] = {"name": component.supplier}
     if component.description:
         document["description"] = component.description
+    hashes = _hashes(component.hashes)
+    if hashes:
+        document["hashes"] = hashes
     if component.licenses:
         document["licenses"] = _licenses(component.licenses)
     if component.location:
@@ -81,7 +93,33 @@ def _component(component: Component, reference: str) -> dict[str, Any]:
             "install": component.install,
         }
     )
+    source = bool(component.source_name or component.source_version)
+    document["properties"] += _properties(
+        {
+            "FilePath": component.location,
+            "LayerDiffID": component.layer,
+            "SrcName": (component.source_name or component.name) if source else "",
+            "SrcVersion": (component.source_version or component.version) if source else "",
+        },
+        _TRIVY,
+    )
     return document
+
+
+def _image(subject: Subject, reference: str) -> dict[str, Any]:
+    properties = _properties({"os": subject.os, "architecture": subject.architecture})
+    for number, layer in enumerate(subject.layers):
+        properties += _properties({f"layer:{number}:diff_id": layer.diff_id, f"layer:{number}:digest": layer.digest})
+    properties += [entry for text in subject.unread for entry in _properties({"unread": text})]
+    return {
+        "type": "container",
+        "bom-ref": reference,
+        "name": subject.name,
+        "version": subject.digest,
+        "hashes": _hashes([subject.digest]),
+        "purl": reference,
+        "properties": properties,
+    }
 
 
 def _operating_system(subject: Subject) -> dict[str, Any]:
@@ -119,16 +157,10 @@ def encode(subject: Subject, components: Sequence[Component]) -> bytes:
         "metadata": {
             "timestamp": timestamp(subject),
             "tools": {"components": [{"type": "application", "name": "tidewaiter", "version": __version__}]},
-            "component": {
-                "type": "container",
-                "bom-ref": image,
-                "name": subject.name,
-                "version": subject.digest,
-                "purl": image,
-                "properties": _properties({"os": subject.os, "architecture": subject.architecture}),
-            },
+            "component": _image(subject, image),
         },
         "components": parts,
         "dependencies": dependencies,
+        "compositions": [{"aggregate": "incomplete" if subject.unread else "unknown", "assemblies": [image]}],
     }
     return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from tidewaiter import __version__
 from tidewaiter.sbom.component import Component, component_key
 from tidewaiter.sbom.licenses import conjunction, expression
+from tidewaiter.sbom.purls import with_source
 from tidewaiter.sbom.subject import Subject, identity, purl, timestamp
 
 MEDIA_TYPE = "application/spdx+json"
@@ -17,6 +18,8 @@ _NONE = "NOASSERTION"
 _DOCUMENT = "SPDXRef-DOCUMENT"
 _IMAGE = "SPDXRef-Image"
 _OPERATING_SYSTEM = "SPDXRef-OperatingSystem"
+_TOOL = f"tidewaiter-{__version__}"
+_ALGORITHMS = frozenset({"md5", "sha1", "sha256", "sha384", "sha512"})
 _ADDRESS = re.compile(r"([^<>]*)<([^<>()\s]+@[^<>()\s]+)>")
 _PARENTHESES = re.compile(r"[()]")
 _ID = re.compile(r"[^A-Za-z0-9.\-]+")
@@ -65,7 +68,30 @@ def _actor(text: str) -> str:
     return f"Organization: {name}{f' ({mail})' if mail else ''}" if name else ""
 
 
-def _package(component: Component, licenses: _Licenses) -> dict[str, Any]:
+def _checksums(texts: Sequence[str]) -> list[dict[str, str]]:
+    pairs = (text.partition(":") for text in texts)
+    return [{"algorithm": name.upper(), "checksumValue": value} for name, _, value in pairs if name in _ALGORITHMS]
+
+
+def _annotations(values: Iterable[tuple[str, str]], moment: str) -> list[dict[str, str]]:
+    """What SPDX 2.3 has no field for, under the names that Trivy reads back: `NAME: VALUE`."""
+    return [
+        {
+            "annotator": f"Tool: {_TOOL}",
+            "annotationDate": moment,
+            "annotationType": "OTHER",
+            "comment": f"{name}: {value}",
+        }
+        for name, value in values
+        if value
+    ]
+
+
+def _purl(text: str) -> list[dict[str, str]]:
+    return [{"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": text}]
+
+
+def _package(component: Component, licenses: _Licenses, moment: str) -> dict[str, Any]:
     document: dict[str, Any] = {
         "SPDXID": _identifier(component),
         "name": component.name,
@@ -75,31 +101,35 @@ def _package(component: Component, licenses: _Licenses) -> dict[str, Any]:
         "licenseConcluded": _NONE,
         "licenseDeclared": licenses.declared(component.licenses),
         "copyrightText": _NONE,
-        "externalRefs": [
-            {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": component.purl}
-        ],
+        "externalRefs": _purl(with_source(component)),
     }
     originator = _actor(component.supplier)
     if originator:
         document["originator"] = originator
     if component.description:
         document["description"] = component.description
-    source = []
-    if component.location:
-        source.append(f"found at {component.location}")
-    if component.layer:
-        source.append(f"in layer {component.layer}")
+    checksums = _checksums(component.hashes)
+    if checksums:
+        document["checksums"] = checksums
     if component.source_name or component.source_version:
         name, version = component.source_name or component.name, component.source_version or component.version
-        source.append(f"built from source package {name} {version}")
-    if source:
-        document["sourceInfo"] = ", ".join(source)
+        document["sourceInfo"] = f"built package from: {name} {version}"  # as Trivy writes and reads it
+    annotations = _annotations(
+        (
+            ("FilePath", component.location),
+            ("LayerDiffID", component.layer),
+            ("Install", component.install),
+            ("Kind", "model" if component.kind == "model" else ""),
+        ),
+        moment,
+    )
+    if annotations:
+        document["annotations"] = annotations
     return document
 
 
-def _image(subject: Subject) -> dict[str, Any]:
-    algorithm, _, value = subject.digest.partition(":")
-    return {
+def _image(subject: Subject, moment: str) -> dict[str, Any]:
+    document: dict[str, Any] = {
         "SPDXID": _IMAGE,
         "name": subject.name,
         "versionInfo": subject.digest,
@@ -109,11 +139,13 @@ def _image(subject: Subject) -> dict[str, Any]:
         "licenseDeclared": _NONE,
         "copyrightText": _NONE,
         "primaryPackagePurpose": "CONTAINER",
-        "checksums": [{"algorithm": algorithm.upper(), "checksumValue": value}],
-        "externalRefs": [
-            {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": purl(subject)}
-        ],
+        "checksums": _checksums([subject.digest]),
+        "externalRefs": _purl(purl(subject)),
     }
+    layers = [pair for layer in subject.layers for pair in (("DiffID", layer.diff_id), ("LayerDigest", layer.digest))]
+    if layers:
+        document["annotations"] = _annotations(layers, moment)
+    return document
 
 
 def _operating_system(subject: Subject) -> dict[str, Any]:
@@ -139,7 +171,8 @@ def encode(subject: Subject, components: Sequence[Component]) -> bytes:
     """The document as JSON; the same image and components give the same bytes."""
     ordered = sorted(components, key=component_key)
     licenses = _Licenses()
-    packages = [_image(subject)]
+    moment = timestamp(subject)
+    packages = [_image(subject, moment)]
     relations = [_relation(_DOCUMENT, "DESCRIBES", _IMAGE)]
     if subject.distribution:
         packages.append(_operating_system(subject))
@@ -147,7 +180,7 @@ def encode(subject: Subject, components: Sequence[Component]) -> bytes:
     by_purl: dict[str, list[str]] = {}
     for component in ordered:
         by_purl.setdefault(component.purl, []).append(_identifier(component))
-        packages.append(_package(component, licenses))
+        packages.append(_package(component, licenses, moment))
         relations.append(_relation(_IMAGE, "CONTAINS", _identifier(component)))
     for component in ordered:
         own = _identifier(component)
@@ -160,10 +193,12 @@ def encode(subject: Subject, components: Sequence[Component]) -> bytes:
         "dataLicense": "CC0-1.0",
         "name": subject.name,
         "documentNamespace": f"https://spdx.org/spdxdocs/{_ID.sub('-', subject.name)[:100]}-{unique}",
-        "creationInfo": {"created": timestamp(subject), "creators": [f"Tool: tidewaiter-{__version__}"]},
+        "creationInfo": {"created": moment, "creators": [f"Tool: {_TOOL}"]},
         "packages": packages,
         "relationships": relations,
     }
+    if subject.unread:
+        document["comment"] = f"Packages may be missing. What could not be read: {'; '.join(subject.unread)}"
     extracted = licenses.extracted()
     if extracted:
         document["hasExtractedLicensingInfos"] = extracted

@@ -13,6 +13,13 @@ _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:Z|[+-]\d\d:\d\d)")
 EPOCH = "1970-01-01T00:00:00Z"
 
 
+class SubjectLayer(msgspec.Struct, frozen=True):
+    """A layer of the image: digest of its blob, and of what is in it."""
+
+    digest: str
+    diff_id: str
+
+
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """One image. Everything in a document follows from it and from the components: no clock, no random number."""
 
@@ -28,6 +35,10 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """`ID` of os-release, for example `debian`; empty when the image has none."""
     distribution_version: str = ""
     distribution_name: str = ""
+    layers: tuple[SubjectLayer, ...] = ()
+    """Base first."""
+    unread: tuple[str, ...] = ()
+    """Metadata in the image that could not be read whole: packages may be missing from the document."""
 
 
 def timestamp(subject: Subject) -> str:

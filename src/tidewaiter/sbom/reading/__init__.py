@@ -1,0 +1,1 @@
+"""SBOM documents that other programs wrote: CycloneDX, SPDX and Syft's own, bare or inside an attestation."""
