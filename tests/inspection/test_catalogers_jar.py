@@ -44,7 +44,7 @@ def test_maven_coordinates_of_an_archive(method: int) -> None:
 @pytest.mark.parametrize(
     ("path", "manifest", "package"),
     [
-        ("lib/guice-4.2.3.jar", "Bundle-SymbolicName: com.google.inject\n", ("guice", "4.2.3")),
+        ("lib/guice-4.2.3.jar", "Bundle-SymbolicName: com.google.inject\n", ("com.google.inject:guice", "4.2.3")),
         (
             "lib/tool.jar",
             "Implementation-Title: Big Tool\r\nImplementation-Version: 1.2\r\n .3\r\n",
@@ -66,7 +66,7 @@ def test_an_archive_that_holds_another_is_named_too() -> None:
     """guice.jar holds cglib's coordinates and only a manifest of its own: both are found; its own are not doubled."""
     manifest: dict[str, str | bytes] = {"META-INF/MANIFEST.MF": "Bundle-Version: 4.2.3\n"}
     data = archive({**manifest, **pom("cglib", "cglib", "3.2.12")})
-    assert read(data, "lib/guice.jar") == ([("cglib:cglib", "3.2.12"), ("guice", "4.2.3")], [])
+    assert read(data, "lib/guice.jar") == ([("cglib:cglib", "3.2.12"), ("com.google.inject:guice", "4.2.3")], [])
     data = archive({**manifest, **pom("com.google", "error_prone", "4.2.3")})
     assert read(data, "lib/error-prone.jar") == ([("com.google:error_prone", "4.2.3")], [])
 

@@ -58,6 +58,7 @@ def test_an_apk_database_becomes_packages() -> None:
         description="EXternal ssl_client for busybox wget",
         depends=("libssl3", "so:libc.musl-x86_64.so.1"),
         provides=("cmd:ssl_client",),
+        hashes=("sha1:9f96f4f912d9ad39f3c07c2a9a7dc198e590e967",),
     )
     assert (musl.source_name, musl.licenses) == ("", ("MIT AND (something of ours)",))
     assert notes == []
@@ -87,6 +88,20 @@ def test_an_apk_paragraph_without_name_and_version_is_noted() -> None:
 def test_npm_reads_installed_packages_only(path: str, wanted: bool) -> None:
     """A package file counts at the top of an installed package, with a scope or without."""
     assert npm.wants(path) is wanted
+
+
+@pytest.mark.parametrize("path", ["package.json", "app/package.json", "node_modules/a/vendor/b/package.json"])
+def test_a_package_file_elsewhere_counts_when_it_names_a_package(path: str) -> None:
+    """Applications, and copies that lie in no `node_modules`, are found; other files of that name go unmentioned."""
+    collector = Collector()
+    assert npm.ELSEWHERE.wants(path)
+    assert not npm.ELSEWHERE.wants("node_modules/a/package.json")
+    assert not npm.ELSEWHERE.wants("app/my-package.json")
+    for data in (b"no JSON", b'{"type": "module"}', b'{"name": "a"}', b'{"name": "../a", "version": "1"}', b"[]"):
+        npm.ELSEWHERE.read(path, data, collector)
+        assert (collector.packages, collector.unread) == ({}, set())
+    npm.ELSEWHERE.read(path, b'{"name": "shop", "version": "2.0.1"}', collector)
+    assert [(one.name, one.version) for one in collector.packages[path]] == [("shop", "2.0.1")]
 
 
 def test_an_npm_package_is_read() -> None:

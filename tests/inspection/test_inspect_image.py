@@ -371,24 +371,26 @@ def test_a_layer_is_read_once(tmp_path: Path) -> None:
     cache = LayerFactsCache(tmp_path / "cache")
     tars = [distribution(Tar(), "a", "1").bytes(), distribution(Tar(), "b", "2").bytes()]
     image, other = put_image(layout, tars), put_image(layout, tars[1:])
-    first = inspect(image, reference="it:1", cache=cache, threads=2)
+    first = inspect(image, reference="it:1", cache=cache)
     for descriptor, _ in image.layers:
         layout.blob_path(descriptor.digest).unlink()
     assert inspect(image, reference="it:1", cache=cache) == first
     assert purls(inspect(other, reference="it:2", cache=cache)) == ["pkg:pypi/b@2"]
 
 
-@pytest.mark.parametrize("damage", [b"", b"{}", b"0" * 64 + b"\n{}", "flip", "json"])
+@pytest.mark.parametrize("damage", [b"", b"{}", b"0" * 64 + b"\n{}", "flip", "malformed"])
 def test_a_damaged_cache_entry_is_read_again(tmp_path: Path, damage: bytes | str) -> None:
     """An entry that was altered is noticed by its checksum and replaced from the layer."""
     cache = LayerFactsCache(tmp_path / "cache")
     image = put_image(Layout(tmp_path / "layout"), [distribution(Tar(), "a", "1").bytes()])
     first = inspect(image, reference="it:1", cache=cache)
-    (entry,) = (tmp_path / "cache").rglob("*.json")
+    (entry,) = (tmp_path / "cache").rglob("*.facts")
     good = entry.read_bytes()
     if damage == "flip":
-        entry.write_bytes(good.replace(b'"name":"a"', b'"name":"z"'))
-    elif damage == "json":
+        altered = good.replace(b"\xa4name\xa1a", b"\xa4name\xa1z")
+        assert altered != good
+        entry.write_bytes(altered)
+    elif damage == "malformed":
         import hashlib
 
         entry.write_bytes(hashlib.sha256(b"[1").hexdigest().encode() + b"\n[1")
@@ -416,7 +418,7 @@ def test_a_truncated_layer_stops_the_inspection(tmp_path: Path) -> None:
     damaged = layout.blob_path(image.layers[2][0].digest)
     damaged.write_bytes(damaged.read_bytes()[:50])
     with pytest.raises(IntegrityError):
-        inspect(image, reference="it:1", cache=cache, threads=2)
+        inspect(image, reference="it:1", cache=cache)
     assert cache.get(image.layers[2][0].digest, image.layers[2][1]) is None
 
 

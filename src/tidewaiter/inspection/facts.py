@@ -7,7 +7,8 @@ import msgspec
 from tidewaiter.oci.digest import Digest, of
 from tidewaiter.sbom.component import Component
 
-ProgramKind = Literal["shell", "package_manager", "ssh_server", "jupyter", "compiler"]
+WasteKind = Literal["replaced", "deleted", "package_cache", "tests", "duplicate_library"]
+ProgramKind = Literal["shell", "package_manager", "ssh_server", "jupyter", "compiler", "debugger"]
 
 
 class OperatingSystem(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -79,6 +80,41 @@ class FrameworkRecord(msgspec.Struct, frozen=True):
     """What TensorFlow was built for, by its own build information."""
     built_for_cudnn: str
     compute_capabilities: tuple[str, ...]
+    serving: str = ""
+    """Version of TensorFlow Serving's model server."""
+    least_driver: str = ""
+    """Oldest Linux driver that the CUDA in the image runs on; empty when there is no CUDA, or one that is not known."""
+    toolkit_driver: str = ""
+    """Linux driver from which on also code works that the driver has to compile, for GPUs newer than the image."""
+    tested: Literal["yes", "no", "unknown"] = "unknown"
+    """Whether the TensorFlow project tested this combination."""
+    tested_reason: str = ""
+    nearest_tested: str = ""
+    """The nearest tested combination in words; empty when there is no TensorFlow."""
+    conflicts: tuple[str, ...] = ()
+    """Why TensorFlow cannot use the CUDA or cuDNN that is there."""
+
+
+class WasteExample(msgspec.Struct, frozen=True):
+    """A wasted file and its bytes."""
+
+    path: str
+    size: int
+
+
+class Waste(msgspec.Struct, frozen=True):
+    """Bytes of an image that nobody needs.
+
+    `replaced` and `deleted`: files of a layer that a later one replaces or deletes; they are fetched all the same.
+    `package_cache`, `tests` (inside packages) and `duplicate_library` (another one of the same name, at least as large,
+    lies in another folder): files that a container sees. A file counts once, but for a duplicate inside tests.
+    """
+
+    kind: WasteKind
+    size: int
+    files: int
+    examples: tuple[WasteExample, ...]
+    """The largest."""
 
 
 class LayerSummary(msgspec.Struct, frozen=True):
@@ -90,6 +126,8 @@ class LayerSummary(msgspec.Struct, frozen=True):
     unpacked_size: int
     files: int
     created_by: str = ""
+    hidden_size: int = 0
+    """Bytes of files that later layers replace or delete."""
 
 
 class ImageFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,6 +164,12 @@ class ImageFacts(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[Model, ...] = ()
     unread: tuple[str, ...] = ()
     """`PATH: reason` of metadata that could not be read whole: components may be missing from these facts."""
+    visible_size: int = 0
+    """Bytes of the regular files that a container sees."""
+    unowned_size: int = 0
+    """Those of them that belong to no package."""
+    wasted: tuple[Waste, ...] = ()
+    """Most bytes first."""
 
     @property
     def component_set(self) -> Digest:

@@ -1,82 +1,101 @@
-"""From an image's bytes to its facts: every layer once, in parallel, then stacked."""
+"""From an image's bytes to its facts: every layer once, then stacked."""
 
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from tidewaiter.core.errors import TidewaiterError
 from tidewaiter.core.progress import SILENT, Progress
-from tidewaiter.inspection import framework_record
-from tidewaiter.inspection.environment import masked
 from tidewaiter.inspection.facts import ImageFacts, LayerSummary, OperatingSystem
 from tidewaiter.inspection.layer_cache import LayerFactsCache
 from tidewaiter.inspection.layer_facts import LayerFacts
-from tidewaiter.inspection.merge import Merged
+from tidewaiter.inspection.stack import Item, Stack
 from tidewaiter.oci.digest import Digest
-from tidewaiter.oci.image import Image
+from tidewaiter.oci.image import BlobSource, Image
 from tidewaiter.oci.manifest import Descriptor
 
-_Item = tuple[Digest, Digest]
-"""Blob digest and diff ID of a layer."""
+if TYPE_CHECKING:
+    from tidewaiter.inspection.merge import Merged
 
 
-class _Stopped(Exception):  # noqa: N818  not an error: another layer has failed, or the user interrupted
-    pass
+class Layer(NamedTuple):
+    """A layer as its image names it."""
+
+    blob: Descriptor
+    diff_id: Digest
 
 
-def _layer_facts(
-    image: Image, *, cache: LayerFactsCache | None, threads: int, progress: Progress
-) -> dict[_Item, LayerFacts]:
-    """Facts of every distinct layer, from the cache or from its bytes, largest first."""
-    wanted: dict[_Item, Descriptor] = {(descriptor.digest, diff_id): descriptor for descriptor, diff_id in image.layers}
-    found: dict[_Item, LayerFacts] = {}
-    for pair in wanted:
-        facts = cache.get(*pair) if cache is not None else None
+class LayerAnswer(NamedTuple):
+    """What is known of a layer once it has been read."""
+
+    layer: Layer
+    facts: LayerFacts
+    listing: bytes
+    """`listing` of what lies in it."""
+
+
+class LayerReader(Protocol):
+    """Reads layers wherever it may: here, or in processes that can do no harm."""
+
+    def __call__(
+        self, source: BlobSource, layers: Sequence[Layer], advance: Callable[[int], None]
+    ) -> Iterator[LayerAnswer]:
+        """An answer for each of `layers`, in any order; `advance` is told compressed bytes, from any thread.
+
+        Raises:
+            IntegrityError: a layer's bytes are not those that the image names.
+            InputError: a layer cannot be read, or is over a bound of `core.limits`.
+            UndeterminedError: it could not be found out.
+        """
+
+
+def read_here(source: BlobSource, layers: Sequence[Layer], advance: Callable[[int], None]) -> Iterator[LayerAnswer]:
+    """A `LayerReader` in this very process: for bytes that are trusted, and for tests of what is read."""
+    from tidewaiter.inspection import layer as reading  # all catalogers; not needed for layers that are known
+
+    for layer in layers:
+        kept: list[bytes] = []
+        facts = reading.read(source, layer.blob, layer.diff_id, advance=advance, keep=kept.append)
+        yield LayerAnswer(layer, facts, kept[0])
+
+
+def read(
+    image: Image,
+    *,
+    cache: LayerFactsCache | None = None,
+    reader: LayerReader = read_here,
+    progress: Progress = SILENT,
+) -> Stack:
+    """The layers of `image` with their facts; those that `cache` does not know are read, largest first.
+
+    Raises:
+        IntegrityError: a layer's bytes are not those that the image names.
+        InputError: a layer cannot be read.
+        LimitError: it is over a bound of `core.limits`.
+        NotFoundError: a layer is missing.
+        UndeterminedError: it could not be found out.
+    """
+    items = [(blob.digest, diff_id) for blob, diff_id in image.layers]
+    wanted = {item: Layer(*layer) for item, layer in zip(items, image.layers, strict=True)}
+    found: dict[Item, LayerFacts] = {}
+    listings: dict[Item, bytes] = {}
+    for item in wanted:
+        facts = cache.get(*item) if cache is not None else None
         if facts is not None:
-            found[pair] = facts
-    missing = sorted(wanted.keys() - found.keys(), key=lambda pair: (-wanted[pair].size, pair))
-    if not missing:
-        return found
-    from tidewaiter.inspection import layer as layers  # all catalogers; not needed for layers that are known
+            found[item] = facts
+    missing = sorted((layer for item, layer in wanted.items() if item not in found), key=lambda layer: -layer.blob.size)
+    if missing:
+        with progress.task("Inspecting layers", total=sum(layer.blob.size for layer in missing), unit="bytes") as task:
+            answers = reader(image.source, missing, task.advance)
+            from tidewaiter.inspection import merge, waste  # noqa: F401  # loaded while the reader starts
 
-    stop = threading.Event()
-    total = sum(wanted[pair].size for pair in missing)
-    with progress.task("Inspecting layers", total=total, unit="bytes") as task:
-
-        def advance(amount: int) -> None:
-            if stop.is_set():
-                raise _Stopped
-            task.advance(amount)
-
-        def work(pair: _Item) -> LayerFacts:
-            facts = layers.read(image.source, wanted[pair], pair[1], advance=advance)
-            if cache is not None:
-                cache.put(pair[0], facts)
-            return facts
-
-        found |= _in_threads(work, missing, threads, stop)
-    return found
+            for layer, facts, listing in answers:
+                item = (layer.blob.digest, layer.diff_id)
+                found[item] = facts
+                if cache is None or not cache.put(item[0], facts, listing):
+                    listings[item] = listing
+    return Stack(items, found, cache=cache, listings=listings)
 
 
-def _in_threads(
-    work: Callable[[_Item], LayerFacts], items: list[_Item], threads: int, stop: threading.Event
-) -> dict[_Item, LayerFacts]:
-    """`work` of each item; the first failure stops the others and is raised."""
-    with ThreadPoolExecutor(max_workers=max(1, min(threads, len(items)))) as pool:
-        futures = {item: pool.submit(work, item) for item in items}
-        try:
-            return {item: future.result() for item, future in futures.items()}
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-            failures = [future.exception() for future in futures.values() if future.done() and not future.cancelled()]
-            for failure in failures:
-                if isinstance(failure, TidewaiterError):
-                    raise failure from None
-            raise
-
-
-def runs_as_root(user: str, merged: Merged) -> bool:
+def runs_as_root(user: str, merged: "Merged") -> bool:
     """Whether `config.User` is root: absent, uid 0, or a name that does not lead to another number for certain."""
     name = user.partition(":")[0].strip()
     if not name:
@@ -88,7 +107,7 @@ def runs_as_root(user: str, merged: Merged) -> bool:
     return uid is None or uid == 0
 
 
-def _summaries(image: Image, facts: list[LayerFacts]) -> tuple[LayerSummary, ...]:
+def _summaries(image: Image, facts: list[LayerFacts], hidden: tuple[int, ...]) -> tuple[LayerSummary, ...]:
     history = [entry.created_by or "" for entry in image.config.history if not entry.empty_layer]
     if len(history) != len(facts):
         history = [""] * len(facts)  # a history that does not fit the layers says nothing about them
@@ -100,8 +119,9 @@ def _summaries(image: Image, facts: list[LayerFacts]) -> tuple[LayerSummary, ...
             unpacked_size=found.unpacked_size,
             files=found.files,
             created_by=created_by,
+            hidden_size=unseen,
         )
-        for (descriptor, diff_id), found, created_by in zip(image.layers, facts, history, strict=True)
+        for (descriptor, diff_id), found, created_by, unseen in zip(image.layers, facts, history, hidden, strict=True)
     )
 
 
@@ -110,7 +130,7 @@ def inspect(
     *,
     reference: str,
     cache: LayerFactsCache | None = None,
-    threads: int = 1,
+    reader: LayerReader = read_here,
     progress: Progress = SILENT,
 ) -> ImageFacts:
     """Facts of `image`, computed from its bytes; layers that `cache` knows are not read.
@@ -121,10 +141,24 @@ def inspect(
         LimitError: the image is over a bound of `core.limits`.
         NotFoundError: a layer is missing.
     """
-    found = _layer_facts(image, cache=cache, threads=threads, progress=progress)
-    facts = [found[descriptor.digest, diff_id] for descriptor, diff_id in image.layers]
+    return describe(image, read(image, cache=cache, reader=reader, progress=progress), reference=reference)
+
+
+def describe(image: Image, stack: Stack, *, reference: str) -> ImageFacts:
+    """Facts of `image` with the layers of `stack`.
+
+    Raises:
+        UndeterminedError: what is known of a layer is lost.
+    """
+    from tidewaiter.inspection import framework_record
+    from tidewaiter.inspection.environment import masked
+    from tidewaiter.inspection.merge import Merged
+    from tidewaiter.inspection.waste import weigh
+
+    facts = stack.facts
+    weights = weigh(stack.measured())
     merged = Merged(facts, image.config.architecture)
-    components = merged.components()
+    components = tuple(map(weights.sized, merged.components()))
     release = merged.os_release
     run = image.config.config
     env = masked(run.env or ())
@@ -149,7 +183,7 @@ def inspect(
         else OperatingSystem(id=release.id, version=release.version_id, name=release.name),
         components=components,
         programs=merged.programs(components),
-        layers=_summaries(image, facts),
+        layers=_summaries(image, facts, weights.hidden),
         size=sum(descriptor.size for descriptor, _ in image.layers),
         unpacked_size=sum(layer.unpacked_size for layer in facts),
         exposed=merged.exposed(),
@@ -157,4 +191,7 @@ def inspect(
         framework=framework_record.of(components, frameworks, env),
         models=merged.models(),
         unread=tuple(f"{note.path}: {note.reason}" for note in merged.unread()),
+        visible_size=weights.visible[0],
+        unowned_size=weights.unowned[0],
+        wasted=weights.wasted,
     )

@@ -3,16 +3,20 @@
 from collections.abc import Callable
 from typing import IO
 
+from tidewaiter.inspection import waste
 from tidewaiter.inspection.catalogers import (
     Cataloger,
     apk,
     binaries,
     bounded,
     conda,
+    framework_binaries,
     frameworks,
+    gems,
     jar,
     models,
     npm,
+    ownership,
     permissions,
     programs,
     secrets,
@@ -20,7 +24,8 @@ from tidewaiter.inspection.catalogers import (
 )
 from tidewaiter.inspection.catalogers.debian import copyright as debian_copyright
 from tidewaiter.inspection.catalogers.debian import status
-from tidewaiter.inspection.catalogers.python import installs, metadata
+from tidewaiter.inspection.catalogers.python import develop, eggs, installs, metadata
+from tidewaiter.inspection.catalogers.rpm import packages as rpm
 from tidewaiter.inspection.layer_facts import SYMLINK, Collector, LayerFacts
 from tidewaiter.inspection.paths import readable
 from tidewaiter.oci.digest import Digest
@@ -35,8 +40,13 @@ CATALOGERS: tuple[Cataloger, ...] = (
     apk.CATALOGER,
     metadata.CATALOGER,
     installs.CATALOGER,
+    develop.CATALOGER,
+    *rpm.CATALOGERS,
+    *ownership.CATALOGERS,
     conda.CATALOGER,
     npm.CATALOGER,
+    npm.ELSEWHERE,
+    gems.CATALOGER,
     *frameworks.CATALOGERS,
     system.OS_RELEASE,
     system.USERS,
@@ -77,8 +87,12 @@ def _catalog(path: str, entry: Entry, file: IO[bytes] | None, collector: Collect
 
 def _look_inside(path: str, entry: Entry, file: IO[bytes], collector: Collector) -> None:
     """Read what is known by more than its name: archives, models, programs, texts. One of them reads a file."""
-    if jar.wants(path):
+    if framework_binaries.wants(path):
+        framework_binaries.read(path, file, collector)
+    elif jar.wants(path):
         jar.read(path, entry, file, collector)
+    elif eggs.wants(path):
+        eggs.read(path, entry, file, collector)
     elif models.wants(path):
         models.read(path, entry, file, collector)
     else:
@@ -99,6 +113,7 @@ def _take(entry: Entry, file: IO[bytes] | None, collector: Collector) -> None:
         return
     directory = entry.kind == "directory"
     collector.paths.add(path, directory=directory)
+    collector.listing.add(path, entry, readable(entry.target) if entry.kind == "hardlink" else "")
     collector.forget(path)
     permissions.read(path, entry, collector)
     if directory:
@@ -124,9 +139,14 @@ def _take(entry: Entry, file: IO[bytes] | None, collector: Collector) -> None:
 
 
 def read(
-    source: BlobSource, descriptor: Descriptor, diff_id: Digest, *, advance: Callable[[int], None] | None = None
+    source: BlobSource,
+    descriptor: Descriptor,
+    diff_id: Digest,
+    *,
+    advance: Callable[[int], None] | None = None,
+    keep: Callable[[bytes], None] | None = None,
 ) -> LayerFacts:
-    """Facts of the layer; `advance` is told compressed bytes.
+    """Facts of the layer; `advance` is told compressed bytes, `keep` is given the `listing` of what lies in it.
 
     Raises:
         IntegrityError: the bytes are not those of the descriptor, or not those of the diff ID.
@@ -138,4 +158,7 @@ def read(
     collector = Collector()
     for entry, file in layer:
         _take(entry, file, collector)
-    return collector.facts(diff_id, layer.tar_size)
+    listing = collector.listing.finish()
+    if keep is not None:
+        keep(listing)
+    return collector.facts(diff_id, layer.tar_size, waste.measure(listing, collector.found()))

@@ -6,12 +6,13 @@ import msgspec
 
 from tidewaiter.core import limits
 from tidewaiter.core.errors import LimitError
-from tidewaiter.inspection.facts import ProgramKind
+from tidewaiter.inspection.facts import ProgramKind, WasteKind
+from tidewaiter.inspection.listing import Writer
 from tidewaiter.inspection.paths import PathSet
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.layer import Entry
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Raise it when a cataloger finds something else, or something more, in the same layer."""
 
 
@@ -22,7 +23,7 @@ SYMLINK = "it is a symlink to a file that names no package"
 class FoundPackage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A package as its own metadata describes it; distribution and relations are known only in an image."""
 
-    kind: Literal["deb", "apk", "python", "conda", "npm", "golang", "cargo", "maven"]
+    kind: Literal["deb", "apk", "rpm", "python", "conda", "npm", "golang", "cargo", "maven", "gem"]
     name: str
     version: str
     location: str
@@ -33,9 +34,11 @@ class FoundPackage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     supplier: str = ""
     description: str = ""
     depends: tuple[str, ...] = ()
-    """Debian: names, alternatives apart; Python: `Requires-Dist` as written."""
+    """Debian: names, alternatives apart; rpm: names without conditions; Python: `Requires-Dist` as written."""
     provides: tuple[str, ...] = ()
     """Further names under which others ask for it."""
+    hashes: tuple[str, ...] = ()
+    """`ALGORITHM:HEX` of what was installed, where the metadata gives one."""
 
 
 class FoundProgram(msgspec.Struct, frozen=True):
@@ -100,6 +103,30 @@ class Unread(msgspec.Struct, frozen=True, order=True):
     reason: str
 
 
+class Pile(msgspec.Struct, frozen=True, array_like=True):
+    """Wasted files of one kind: bytes, number, and path and bytes of the largest."""
+
+    size: int
+    files: int
+    examples: tuple[tuple[str, int], ...] = ()
+
+
+class Measured(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The regular files of a layer that are seen, as pairs of bytes and number; a hard link adds nothing."""
+
+    visible: tuple[int, int] = (0, 0)
+    unowned: tuple[int, int] = (0, 0)
+    """Those that no package calls its own."""
+    owned: dict[str, tuple[int, int]] = {}
+    """By `waste.owner_keys`."""
+    piles: dict[WasteKind, Pile] = {}
+    libraries: tuple[tuple[str, int], ...] = ()
+    """Large shared libraries: path and bytes."""
+
+
+UNMEASURED = Measured()
+
+
 class LayerFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Facts of one layer. Paths are `paths.readable`, relative to the root."""
 
@@ -126,10 +153,18 @@ class LayerFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     models: tuple[FoundModel, ...] = ()
     editable: tuple[str, ...] = ()
     """Files that say of a Python distribution that its code lies elsewhere."""
+    develop: dict[str, tuple[str, ...]] = {}
+    """Folders that `.egg-link` and `easy-install.pth` files name: the distributions in them are editable."""
+    archives: dict[str, tuple[str, ...]] = {}
+    """By path of a `direct_url.json`: hashes of the archive from which the Python distribution was installed."""
     os_releases: dict[str, OsRelease] = {}
     users: dict[str, dict[str, int]] = {}
     """By path of a passwd file: the lowest uid of each name."""
     unread: tuple[Unread, ...] = ()
+    implied: bytes = b""
+    """`PathSet.pack` of folders that the layer does not list, though something lies in them."""
+    measured: Measured = UNMEASURED
+    """The layer weighed by itself."""
 
 
 class Collector:
@@ -152,9 +187,12 @@ class Collector:
         self.builds: dict[str, FoundBuild] = {}
         self.models: dict[str, FoundModel] = {}
         self.editable: set[str] = set()
+        self.develop: dict[str, tuple[str, ...]] = {}
+        self.archives: dict[str, tuple[str, ...]] = {}
         self.os_releases: dict[str, OsRelease] = {}
         self.users: dict[str, dict[str, int]] = {}
         self.unread: set[Unread] = set()
+        self.listing = Writer()
         self._kept = 0
 
     def keep(self, *texts: str) -> None:
@@ -176,6 +214,8 @@ class Collector:
             self.exposures,
             self.builds,
             self.models,
+            self.develop,
+            self.archives,
             self.os_releases,
             self.users,
         ):
@@ -238,7 +278,11 @@ class Collector:
         self.keep(path, reason)
         self.unread.add(Unread(path, reason))
 
-    def facts(self, diff_id: Digest, unpacked_size: int) -> LayerFacts:
+    def found(self) -> tuple[FoundPackage, ...]:
+        """The packages, sorted by the place of their metadata."""
+        return tuple(package for _, found in sorted(self.packages.items()) for package in found)
+
+    def facts(self, diff_id: Digest, unpacked_size: int, measured: Measured = UNMEASURED) -> LayerFacts:
         """The finished value; the same layer always gives the same."""
         return LayerFacts(
             diff_id=diff_id,
@@ -249,14 +293,18 @@ class Collector:
             whiteouts=tuple(sorted(self.whiteouts)),
             opaque=tuple(sorted(self.opaque)),
             links=dict(sorted(self.links.items())),
-            packages=tuple(package for _, found in sorted(self.packages.items()) for package in found),
+            packages=self.found(),
             copyrights=dict(sorted(self.copyrights.items())),
             programs=tuple(program for _, program in sorted(self.programs.items())),
             exposures=tuple(sorted(exposure for found in self.exposures.values() for exposure in found)),
             builds=tuple(build for _, build in sorted(self.builds.items())),
             models=tuple(model for _, model in sorted(self.models.items())),
             editable=tuple(sorted(self.editable)),
+            develop=dict(sorted(self.develop.items())),
+            archives=dict(sorted(self.archives.items())),
             os_releases=dict(sorted(self.os_releases.items())),
             users=dict(sorted(self.users.items())),
             unread=tuple(sorted(self.unread)),
+            implied=self.listing.implied.pack(),
+            measured=measured,
         )

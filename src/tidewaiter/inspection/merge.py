@@ -10,7 +10,7 @@ from tidewaiter.core import limits
 from tidewaiter.core.errors import LimitError
 from tidewaiter.inspection.catalogers.debian import copyright as debian_copyright
 from tidewaiter.inspection.catalogers.programs import JUPYTER_DISTRIBUTIONS
-from tidewaiter.inspection.catalogers.python import installs, requirements
+from tidewaiter.inspection.catalogers.python import develop, installs, requirements
 from tidewaiter.inspection.catalogers.system import OS_RELEASES
 from tidewaiter.inspection.facts import Exposed, Framework, Model, Program
 from tidewaiter.inspection.layer_facts import SYMLINK, FoundPackage, LayerFacts, OsRelease, Unread
@@ -58,11 +58,12 @@ class Merged:
             history = list(self._overlay.history(location))
             if not history or history[0][1] != "file":
                 continue
+            named = [{_same(other) for other in tables[index].get(location, [])} for index, _ in history[1:]]
             for package in tables[history[0][0]].get(location, []):
                 origin = history[0][0]
-                for index, _ in history[1:]:
+                for (index, _), others in zip(history[1:], named, strict=True):
                     # A later layer writes dpkg's whole status again: the package came with the first that names it.
-                    if not any(_same(package, other) for other in tables[index].get(location, [])):
+                    if _same(package) not in others:
                         break
                     origin = index
                 yield package, self._layers[origin].diff_id
@@ -75,6 +76,23 @@ class Merged:
         if path is None or found is None:
             return ()
         return self._layers[found[0]].copyrights.get(path, ())
+
+    def _hashes(self, package: FoundPackage) -> tuple[str, ...]:
+        if package.kind != "python":
+            return package.hashes
+        path = f"{package.location.rpartition('/')[0]}/{installs.DIRECT_URL}"
+        found = self._overlay.top(path)
+        return () if found is None else self._layers[found[0]].archives.get(path, ())
+
+    def _develop(self) -> frozenset[str]:
+        """Folders whose distributions are editable, by develop installs."""
+        return frozenset(
+            folder
+            for index, layer in enumerate(self._layers)
+            for path, named in layer.develop.items()
+            if self._visible(path, index)
+            for folder in named
+        )
 
     def _editable(self) -> frozenset[str]:
         """Metadata folders of Python distributions whose code lies elsewhere."""
@@ -106,7 +124,7 @@ class Merged:
             )
         relations = _Relations([(package, name) for package, _, name, _ in named], self._architecture)
         # A hostile status file may name a package twice; purl and location name a component once.
-        editable = self._editable()
+        editable, named_folders = self._editable(), self._develop()
         components = {
             (name, package.location): Component(
                 kind=package.kind,
@@ -121,8 +139,9 @@ class Merged:
                 description=package.description,
                 location=package.location,
                 layer=layer,
-                install=_install(package, editable),
+                install=_install(package, editable, named_folders),
                 requires=relations.of(package, name),
+                hashes=self._hashes(package),
             )
             for package, layer, name, where in named
         }
@@ -208,14 +227,17 @@ class Merged:
         return tuple(sorted(notes))
 
 
-def _same(one: FoundPackage, other: FoundPackage) -> bool:
-    return (one.name, one.version, one.architecture) == (other.name, other.version, other.architecture)
+def _same(package: FoundPackage) -> tuple[str, str, str]:
+    """What two layers say alike when they name one package."""
+    return package.name, package.version, package.architecture
 
 
-def _install(package: FoundPackage, editable: frozenset[str]) -> Literal["", "editable", "vendored"]:
+def _install(
+    package: FoundPackage, editable: frozenset[str], named: frozenset[str]
+) -> Literal["", "editable", "vendored"]:
     if package.kind != "python":
         return ""
-    if package.location.rpartition("/")[0] in editable:
+    if package.location.rpartition("/")[0] in editable or develop.is_develop(package.location, named):
         return "editable"
     return "vendored" if installs.is_vendored(package.location) else ""
 

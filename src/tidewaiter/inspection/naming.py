@@ -1,11 +1,10 @@
 """Package URLs and the names of ecosystems, as OSV writes them."""
 
-import re
-
 from packageurl import PackageURL
 from packaging.utils import canonicalize_name
 
 from tidewaiter.inspection.layer_facts import FoundPackage, OsRelease
+from tidewaiter.sbom import distributions
 
 # https://ossf.github.io/osv-schema/#affectedpackage-field
 _ECOSYSTEMS = {
@@ -14,40 +13,34 @@ _ECOSYSTEMS = {
     "golang": "Go",
     "cargo": "crates.io",
     "maven": "Maven",
+    "gem": "RubyGems",
     "conda": "conda",
 }
-_DEBIAN = {"debian": "Debian", "ubuntu": "Ubuntu"}
-_ALPINE = {"wolfi": "Wolfi", "chainguard": "Chainguard"}
-_RELEASE = re.compile(r"(\d+\.\d+)\.\d+")
-
-
-def _of_debian(release: OsRelease) -> str:
-    """For example `Debian:12` or `Ubuntu:22.04:LTS`."""
-    if not release.id or release.id == "alpine" or release.id in _ALPINE:
-        return "unknown"  # the advisories of that distribution say nothing about Debian's packages
-    name = _DEBIAN.get(release.id, release.id)
-    if release.version_id:
-        name += f":{release.version_id}"
-    return name + ":LTS" if release.id == "ubuntu" and "LTS" in release.version.split() else name
-
-
-def _of_alpine(release: OsRelease) -> str:
-    """`Alpine:v3.20`, `Alpine:edge`, `Wolfi` or `Chainguard`."""
-    if release.id == "alpine":
-        numbered = _RELEASE.fullmatch(release.version_id)
-        return f"Alpine:v{numbered[1]}" if numbered else "Alpine:edge"
-    return _ALPINE.get(release.id, "unknown")
+_VENDORS = {"rhel": "redhat", "opensuse-leap": "opensuse", "opensuse-tumbleweed": "opensuse"}
+"""The vendor in a package URL, where `os-release` says something else."""
 
 
 def ecosystem(package: FoundPackage, release: OsRelease) -> str:
     """The ecosystem whose advisories speak of the package; `unknown` where none certainly does."""
     if package.kind == "deb":
-        return _of_debian(release)
+        return distributions.of_debian(release.id, release.version_id, long_term="LTS" in release.version.split())
     if package.kind == "apk":
-        return _of_alpine(release)
+        return distributions.of_alpine(release.id, release.version_id)
+    if package.kind == "rpm":
+        return distributions.of_rpm(release.id, release.version_id)
     if package.kind == "maven" and ":" not in package.name:
-        return "unknown"  # without its group an artifact is found in no advisory
+        return distributions.UNKNOWN  # without its group an artifact is found in no advisory
     return _ECOSYSTEMS[package.kind]
+
+
+def _rpm_version(package: FoundPackage) -> tuple[str, dict[str, str]]:
+    """`VERSION-RELEASE`, and what an rpm's package URL says apart: the epoch, and a source package of another name."""
+    epoch, _, version = package.version.rpartition(":")
+    qualifiers = {"epoch": epoch} if epoch else {}
+    if package.source_name or package.source_version:
+        source = f"{package.source_name or package.name}-{package.source_version or version}"
+        qualifiers["upstream"] = f"{source}.src.rpm"
+    return version, qualifiers
 
 
 def purl(package: FoundPackage, release: OsRelease) -> str:
@@ -63,8 +56,11 @@ def purl(package: FoundPackage, release: OsRelease) -> str:
         space, _, name = name.rpartition(":")
     elif kind == "conda" and package.architecture:
         qualifiers = {"subdir": package.architecture}
-    elif kind in {"deb", "apk"}:
+    elif kind in {"deb", "apk", "rpm"}:
         space = release.id
+        if kind == "rpm":
+            space = _VENDORS.get(release.id, release.id)
+            version, qualifiers = _rpm_version(package)
         if package.architecture:
             qualifiers["arch"] = package.architecture
         if release.id:

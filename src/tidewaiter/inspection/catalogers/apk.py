@@ -4,10 +4,11 @@ A paragraph is a package; a line is one letter, a colon and a value. Lines about
 over.
 """
 
+import base64
 import re
 
 from tidewaiter.core import limits
-from tidewaiter.inspection.catalogers import Cataloger
+from tidewaiter.inspection.catalogers import Cataloger, ownership
 from tidewaiter.inspection.catalogers.text import clean
 from tidewaiter.inspection.layer_facts import Collector, FoundPackage
 from tidewaiter.sbom.licenses import expression
@@ -17,7 +18,7 @@ _DATABASES = ("lib/apk/db/installed", "usr/lib/apk/db/installed")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+\-]{0,199}")
 _VERSION = re.compile(r"[A-Za-z0-9_.+~\-]{1,200}")
 _WORD = re.compile(r"!?([^\s<>=~!]+)")
-_KEPT = frozenset("PVAoLmTDp")
+_KEPT = frozenset("CPVAoLmTDp")
 
 
 def wants(path: str) -> bool:
@@ -31,6 +32,17 @@ def _words(text: str) -> tuple[str, ...]:
         match[1] for word in text.split()[: limits.REQUIREMENTS] if (match := _WORD.match(word)) and word[0] != "!"
     }
     return tuple(sorted(clean(name, 200) for name in found))
+
+
+def _hashes(checksum: str) -> tuple[str, ...]:
+    """`C:` is `Q1` and the base64 of the SHA-1 of the package's control part."""
+    if not checksum.startswith("Q1"):
+        return ()
+    try:
+        digest = base64.b64decode(checksum[2:], validate=True)
+    except ValueError:
+        return ()
+    return (f"sha1:{digest.hex()}",) if len(digest) == 20 else ()
 
 
 def _package(path: str, fields: dict[str, str]) -> FoundPackage | None:
@@ -51,6 +63,7 @@ def _package(path: str, fields: dict[str, str]) -> FoundPackage | None:
         description=clean(fields.get("T", ""), 200),
         depends=_words(fields.get("D", "")),
         provides=_words(fields.get("p", "")),
+        hashes=_hashes(fields.get("C", "").strip()),
     )
 
 
@@ -70,6 +83,7 @@ def read(path: str, data: bytes, collector: Collector) -> None:
         else:
             packages.append(package)
     collector.add_packages(path, tuple(packages))
+    ownership.apk(data, collector)
 
 
 CATALOGER = Cataloger("apk", wants, read, limits.DPKG_STATUS_BYTES, names_packages=True)

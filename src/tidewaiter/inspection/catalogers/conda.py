@@ -6,13 +6,14 @@ from typing import Any
 import msgspec
 
 from tidewaiter.core import limits
-from tidewaiter.inspection.catalogers import Cataloger
+from tidewaiter.inspection.catalogers import Cataloger, ownership
 from tidewaiter.inspection.catalogers.text import clean
 from tidewaiter.inspection.layer_facts import Collector, FoundPackage
 from tidewaiter.sbom.licenses import expression
 
 _FOLDER = "conda-meta"
 _NAME = re.compile(r"[a-z0-9_][a-z0-9_.\-]{0,199}")
+_HEX = re.compile(r"[0-9a-f]+")
 _VERSION = re.compile(r"[A-Za-z0-9_.+!]{1,200}")
 RECORD_BYTES = 32 * limits.MIB
 """A record lists every file of its package."""
@@ -27,6 +28,8 @@ class _Record(msgspec.Struct, frozen=True):
     depends: Any = None
     subdir: Any = None
     channel: Any = None
+    sha256: Any = None
+    md5: Any = None
 
 
 def wants(path: str) -> bool:
@@ -34,11 +37,20 @@ def wants(path: str) -> bool:
     return path.endswith(".json") and path.rsplit("/", 2)[-2:-1] == [_FOLDER]
 
 
+def _hashes(record: _Record) -> tuple[str, ...]:
+    """Of the package's archive."""
+    return tuple(
+        f"{algorithm}:{value}"
+        for algorithm, length, value in (("md5", 32, record.md5), ("sha256", 64, record.sha256))
+        if isinstance(value, str) and len(value) == length and _HEX.fullmatch(value)
+    )
+
+
 def read(path: str, data: bytes, collector: Collector) -> None:
     """Record the package."""
     try:
         record = msgspec.json.decode(data, type=_Record)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         collector.note(path, f"it is no record of a conda package: {clean(str(error), 100)}")
         return
     if not _NAME.fullmatch(record.name) or not _VERSION.fullmatch(record.version):
@@ -55,8 +67,10 @@ def read(path: str, data: bytes, collector: Collector) -> None:
         licenses=(expression(license_) or license_,) if license_ else (),
         supplier=clean(record.channel, 200) if isinstance(record.channel, str) else "",
         depends=tuple(sorted({clean(item.partition(" ")[0], 200) for item in needs[: limits.REQUIREMENTS]})),
+        hashes=_hashes(record),
     )
     collector.add_packages(path, (package,))
+    ownership.conda(path, data, collector)
 
 
 CATALOGER = Cataloger("conda", wants, read, RECORD_BYTES, names_packages=True)

@@ -18,7 +18,8 @@ _LIBRARIES = {
     "tensorflow": "tensorflow",
 }
 _HEADERS = ("/cuda.h", "/cudnn_version.h", "/cudnn_version_v8.h", "/cudnn_version_v9.h")
-_SERVING = "tensorflow_model_server"
+SERVING = "tensorflow_model_server"
+"""Name of TensorFlow Serving's program."""
 _BUILD_INFO = "/tensorflow/python/platform/build_info.py"
 _ITEM = re.compile(r"""['"](\w{1,60})['"]\s*[,:]\s*(?:['"]([^'"\n]{0,200})['"]|(True|False)|\[([^\]\n]{0,2000})\])""")
 _WORD = re.compile(r"""['"]([^'"]{1,60})['"]""")
@@ -33,7 +34,7 @@ _ITEMS = 60
 def of_name(path: str) -> FoundBuild | None:
     """What a library or program is by its name alone; the version is as long as the name has it."""
     name = path.rpartition("/")[2]
-    if name == _SERVING:
+    if name == SERVING:
         return FoundBuild(path, "tensorflow-serving", "")
     if not name.startswith("lib"):
         return None
@@ -68,7 +69,7 @@ def _read_toolkit(path: str, data: bytes, collector: Collector) -> None:
     """`version.json` of a CUDA toolkit."""
     try:
         document = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return
     version = document.get("cuda", {}) if isinstance(document, dict) else {}
     text = version.get("version") if isinstance(version, dict) else None

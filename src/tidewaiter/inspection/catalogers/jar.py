@@ -1,29 +1,20 @@
 """Java archives: `pom.properties` of what Maven built, else the manifest; archives inside archives too.
 
-The archive's directory stands at its end, so an archive is held while it is read: in memory while it is small, else in
-a temporary file. Only members that are wanted are unpacked, each under a bound.
+The archive's directory stands at its end, so an archive is held in memory while it is read; larger ones than
+`limits.JAR_BYTES` are not. Only members that are wanted are unpacked, each under a bound.
 """
 
+import io
 import re
-import struct
-import tempfile
-import zlib
-from collections.abc import Iterator
-from typing import IO, NamedTuple
+from typing import IO
 
 from tidewaiter.core import limits
+from tidewaiter.inspection.catalogers import jar_groups, zips
 from tidewaiter.inspection.catalogers.text import clean
 from tidewaiter.inspection.layer_facts import Collector, FoundPackage
 from tidewaiter.oci.layer import Entry
 
-_SUFFIXES = (".jar", ".war", ".ear", ".jpi", ".hpi")
-_IN_MEMORY = 8 * limits.MIB
-_CHUNK = 1 << 20
-_END = b"PK\x05\x06"
-_END_BYTES = 22
-_COMMENT_BYTES = 65_535
-_CENTRAL = struct.Struct("<4s6H3I5H2I")
-_LOCAL = struct.Struct("<4s5H3I2H")
+_SUFFIXES = (".jar", ".war", ".ear", ".par", ".jpi", ".hpi")
 _POM = re.compile(r"META-INF/maven/[^/]+/[^/]+/pom\.properties")
 _MANIFEST = "META-INF/MANIFEST.MF"
 _TEXT_BYTES = 256 * limits.KIB
@@ -32,77 +23,9 @@ _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+~\-]{0,199}")
 _FILE = re.compile(r"(?P<name>.+?)-(?P<version>\d[A-Za-z0-9_.+~\-]*)\.[a-z]+")
 
 
-class _Broken(Exception):  # noqa: N818  a signal inside this module
-    pass
-
-
-class _Member(NamedTuple):
-    name: str
-    method: int
-    packed: int
-    size: int
-    at: int
-
-
 def wants(path: str) -> bool:
     """A Java archive by its name."""
     return path.endswith(_SUFFIXES)
-
-
-def _members(file: IO[bytes], size: int) -> Iterator[_Member]:
-    """Members by the archive's directory (APPNOTE.TXT 4.3.12)."""
-    tail_at = max(0, size - _END_BYTES - _COMMENT_BYTES)
-    file.seek(tail_at)
-    tail = file.read(_END_BYTES + _COMMENT_BYTES)
-    end = tail.rfind(_END)
-    if end < 0 or len(tail) - end < _END_BYTES:
-        raise _Broken("it is no zip archive")
-    count, length, start = struct.unpack_from("<HII", tail, end + 10)
-    if count == 0xFFFF or start == 0xFFFFFFFF:
-        raise _Broken("it is a zip64 archive")
-    # What was put before the archive (a launch script) moves everything.
-    shift = tail_at + end - length - start
-    if shift < 0 or length > limits.JAR_DIRECTORY_BYTES:
-        raise _Broken("its directory is malformed, or too large")
-    file.seek(start + shift)
-    directory = file.read(length)
-    at = 0
-    for _ in range(count):
-        if at + _CENTRAL.size > len(directory):
-            raise _Broken("its directory is cut off")
-        fields = _CENTRAL.unpack_from(directory, at)
-        if fields[0] != b"PK\x01\x02":
-            raise _Broken("its directory is malformed")
-        name_bytes, extra, comment = fields[10:13]
-        name_at = at + _CENTRAL.size
-        name = directory[name_at : name_at + name_bytes].decode("utf-8", "replace")
-        at = name_at + name_bytes + extra + comment
-        yield _Member(name, fields[4], fields[8], fields[9], fields[16] + shift)
-
-
-def _content(file: IO[bytes], member: _Member, limit: int) -> bytes:
-    """A member's bytes; raises `_Broken` when there are more than `limit`, or when they cannot be unpacked."""
-    file.seek(member.at)
-    header = file.read(_LOCAL.size)
-    if len(header) < _LOCAL.size or header[:4] != b"PK\x03\x04":
-        raise _Broken(f"{clean(member.name, 100)!r} is not where its directory says")
-    name_bytes, extra = _LOCAL.unpack(header)[9:11]
-    file.seek(name_bytes + extra, 1)
-    if max(member.size, member.packed if member.method == 0 else 0) > limit or member.packed > limit + 1024:
-        raise _Broken(f"{clean(member.name, 100)!r} has more than {limit} bytes")
-    packed = file.read(member.packed)
-    if member.method == 0:
-        return packed
-    if member.method != 8:  # deflate
-        raise _Broken(f"{clean(member.name, 100)!r} is packed in a way that is not read")
-    unpacker = zlib.decompressobj(-15)
-    try:
-        data = unpacker.decompress(packed, limit + 1)
-    except zlib.error as error:
-        raise _Broken(f"{clean(member.name, 100)!r} is damaged") from error
-    if len(data) > limit:
-        raise _Broken(f"{clean(member.name, 100)!r} has more than {limit} bytes")
-    return data
 
 
 def properties(data: bytes) -> dict[str, str]:
@@ -135,8 +58,8 @@ def _of_manifest(path: str, name: str, manifest: dict[str, str]) -> FoundPackage
         or manifest.get("Bundle-Version", "")
         or manifest.get("Specification-Version", "")
     )
-    group = manifest.get("Implementation-Vendor-Id", "")
-    return _package(path, group if _WORD.fullmatch(group) else "", artifact.replace(" ", "-"), version)
+    artifact = artifact.replace(" ", "-")
+    return _package(path, jar_groups.group(artifact, manifest), artifact, version)
 
 
 def _artifact(name: str) -> str:
@@ -151,6 +74,7 @@ class _Walk:
         self._path = path
         self._collector = collector
         self._budget = limits.JAR_NESTED_BYTES
+        self._texts = limits.JAR_TEXT_BYTES
         self.packages: dict[tuple[str, str], FoundPackage] = {}
 
     def _take(self, package: FoundPackage | None) -> bool:
@@ -163,12 +87,12 @@ class _Walk:
         manifest: dict[str, str] = {}
         found = False
         try:
-            members = [member for member in _members(file, size) if self._wanted(member)]
+            members = [member for member in zips.members(file, size) if self._wanted(member)]
             for member in members:
                 if member.name.endswith(_SUFFIXES):
                     self._nested(file, member, depth)
                     continue
-                fields = properties(_content(file, member, _TEXT_BYTES))
+                fields = properties(self._text(file, member))
                 if member.name == _MANIFEST:
                     manifest = fields
                 else:
@@ -180,7 +104,7 @@ class _Walk:
                             fields.get("version", ""),
                         )
                     )
-        except _Broken as error:
+        except zips.Broken as error:
             self._collector.note(self._path, f"{clean(name.rpartition('/')[2], 100)}: {error}")
         own = _of_manifest(self._path, name, manifest)
         # What was packed into an archive may name itself while the archive does not: guice.jar holds cglib's file.
@@ -191,20 +115,24 @@ class _Walk:
         if own is None and not found:
             self._collector.note(self._path, f"{clean(name.rpartition('/')[2], 100)}: it does not state its version")
 
-    def _wanted(self, member: _Member) -> bool:
+    def _wanted(self, member: zips.Member) -> bool:
         return member.name == _MANIFEST or member.name.endswith(_SUFFIXES) or _POM.fullmatch(member.name) is not None
 
-    def _nested(self, file: IO[bytes], member: _Member, depth: int) -> None:
+    def _text(self, file: IO[bytes], member: zips.Member) -> bytes:
+        if self._texts <= 0:
+            raise zips.Broken(f"the descriptions in it are over {limits.JAR_TEXT_BYTES} bytes")
+        data = zips.content(file, member, _TEXT_BYTES)
+        self._texts -= len(data) + member.packed
+        return data
+
+    def _nested(self, file: IO[bytes], member: zips.Member, depth: int) -> None:
         if depth >= limits.JAR_DEPTH or member.size > self._budget:
             self._collector.note(self._path, f"{clean(member.name, 100)}: archives inside it are too deep or too large")
             return
-        data = _content(file, member, min(self._budget, limits.JAR_MEMBER_BYTES))
-        self._budget -= len(data)
-        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as inner:
-            inner.write(data)
-            size = len(data)
-            del data
-            self.archive(inner, size, member.name, depth + 1)
+        data = zips.content(file, member, min(self._budget, limits.JAR_MEMBER_BYTES))
+        # Members of an archive may lie over each other, so that a small one holds a bomb of any size.
+        self._budget -= len(data) + member.packed
+        self.archive(io.BytesIO(data), len(data), member.name, depth + 1)
 
 
 def read(path: str, entry: Entry, file: IO[bytes], collector: Collector) -> None:
@@ -212,9 +140,6 @@ def read(path: str, entry: Entry, file: IO[bytes], collector: Collector) -> None
     if entry.size > limits.JAR_BYTES:
         collector.note(path, f"an archive of {entry.size} bytes is not read")
         return
-    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as held:
-        while data := file.read(_CHUNK):
-            held.write(data)
-        walk = _Walk(path, collector)
-        walk.archive(held, entry.size, path, 0)
+    walk = _Walk(path, collector)
+    walk.archive(io.BytesIO(file.read(entry.size)), entry.size, path, 0)
     collector.add_packages(path, tuple(package for _, package in sorted(walk.packages.items())))

@@ -45,7 +45,7 @@ def read(path: str, packed: bytes, collector: Collector) -> None:
     try:
         data = zlib.decompressobj().decompress(packed, _JSON_BYTES)
         crates = msgspec.json.decode(data, type=_List).packages
-    except (zlib.error, msgspec.DecodeError) as error:
+    except (zlib.error, ValueError, RecursionError) as error:
         collector.note(path, f"cargo-auditable's list of crates is damaged: {clean(str(error), 100)}")
         return
     packages = []

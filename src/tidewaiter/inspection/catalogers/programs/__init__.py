@@ -1,4 +1,4 @@
-"""Programs that policy asks for: shells, package managers, SSH servers, Jupyter, compilers.
+"""Programs that policy asks for: shells, package managers, SSH servers, Jupyter, compilers, debuggers.
 
 They are known by name. A program that hides under another name is not found here; the packages that bring it are.
 """
@@ -43,6 +43,32 @@ _NAMES: dict[str, ProgramKind] = {
         ("gcc", "g++", "cc", "c++", "c89", "c99", "clang", "clang++", "tcc", "as", "ld", "make", "gfortran", "nvcc"),
         "compiler",
     ),
+    **dict.fromkeys(
+        (
+            "gdb",
+            "gdbserver",
+            "gdbtui",
+            "cgdb",
+            "cuda-gdb",
+            "cuda-gdbserver",
+            "lldb",
+            "lldb-server",
+            "lldb-mi",
+            "lldb-vscode",
+            "lldb-dap",
+            "strace",
+            "ltrace",
+            "valgrind",
+            "perf",
+            "bpftrace",
+            "gcore",
+            "dlv",
+            "rr",
+            "cuda-memcheck",
+            "compute-sanitizer",
+        ),
+        "debugger",
+    ),
 }
 _PATTERNS: tuple[tuple[re.Pattern[str], ProgramKind], ...] = (
     (re.compile(r"pip[0-9.]*"), "package_manager"),
@@ -51,6 +77,8 @@ _PATTERNS: tuple[tuple[re.Pattern[str], ProgramKind], ...] = (
         "compiler",
     ),
     (re.compile(r"ld\.(?:bfd|gold|lld|mold)"), "compiler"),
+    (re.compile(r"(?:[a-z0-9_]+-linux-(?:gnu|musl)[a-z]*-)?gdb|gdb-multiarch"), "debugger"),
+    (re.compile(r"lldb(?:-(?:server|mi|vscode|dap))?-\d+|perf_\d[\w.]*"), "debugger"),
 )  # fmt: skip
 JUPYTER_DISTRIBUTIONS = frozenset({"notebook", "jupyterlab", "jupyter-server", "jupyterhub"})
 """Python distributions that bring a Jupyter server, whatever its program is called."""

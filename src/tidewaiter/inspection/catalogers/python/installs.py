@@ -1,7 +1,7 @@
-"""How a Python distribution came to be where it is: installed, editable (its code lies elsewhere), or vendored."""
+"""How a Python distribution came to be where it is: from an archive, editable (code elsewhere), or vendored."""
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -9,14 +9,16 @@ from tidewaiter.inspection.catalogers import Cataloger
 from tidewaiter.inspection.layer_facts import Collector
 
 Install = Literal["", "editable", "vendored"]
-_DIRECT_URL = ".dist-info/direct_url.json"
+DIRECT_URL = "direct_url.json"
 _POINTER = re.compile(r"__editable__\.(?P<stem>[^/]+)\.pth")
+_HEX = re.compile(r"[0-9a-f]+")
+_HEX_DIGITS = {"md5": 32, "sha1": 40, "sha256": 64, "sha384": 96, "sha512": 128}
 _VENDORED = re.compile(r"(?:^|/)(?:_vendor|_vendored|vendored)/")
 
 
 def wants(path: str) -> bool:
     """What pip (PEP 610) or setuptools leave for an editable installation."""
-    return path.endswith(_DIRECT_URL) or (path.endswith(".pth") and "/__editable__." in path)
+    return path.endswith(f".dist-info/{DIRECT_URL}") or (path.endswith(".pth") and "/__editable__." in path)
 
 
 def folder_of(path: str) -> str:
@@ -26,14 +28,36 @@ def folder_of(path: str) -> str:
     return f"{folder}/{pointer['stem']}.dist-info" if pointer else folder
 
 
-def is_editable(data: bytes) -> bool:
-    """Whether a `direct_url.json` says `dir_info.editable`."""
+def _part(data: bytes, name: str) -> dict[str, Any]:
+    """The object `name` of a `direct_url.json`; empty when there is none."""
     try:
         document = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    folder = document.get("dir_info") if isinstance(document, dict) else None
-    return isinstance(folder, dict) and folder.get("editable") is True
+    except (ValueError, RecursionError):
+        return {}
+    part = document.get(name) if isinstance(document, dict) else None
+    return part if isinstance(part, dict) else {}
+
+
+def is_editable(data: bytes) -> bool:
+    """Whether a `direct_url.json` says `dir_info.editable`."""
+    return _part(data, "dir_info").get("editable") is True
+
+
+def archive_hashes(data: bytes) -> tuple[str, ...]:
+    """`ALGORITHM:HEX` of the archive that a `direct_url.json` names (`archive_info`, PEP 610), sorted."""
+    archive = _part(data, "archive_info")
+    stated = archive.get("hashes")
+    found = dict(stated) if isinstance(stated, dict) else {}
+    old = archive.get("hash")
+    if not found and isinstance(old, str) and "=" in old:
+        found = dict([old.split("=", 1)])
+    return tuple(
+        sorted(
+            f"{algorithm}:{value}"
+            for algorithm, value in found.items()
+            if isinstance(value, str) and len(value) == _HEX_DIGITS.get(algorithm) and _HEX.fullmatch(value)
+        )
+    )
 
 
 def is_vendored(location: str) -> bool:
@@ -42,10 +66,13 @@ def is_vendored(location: str) -> bool:
 
 
 def read(path: str, data: bytes, collector: Collector) -> None:
-    """Record that the distribution is editable."""
+    """Record that the distribution is editable, or the hashes of its archive."""
     if path.endswith(".pth") or is_editable(data):
         collector.keep(path)
         collector.editable.add(path)
+    elif hashes := archive_hashes(data):
+        collector.keep(path, *hashes)
+        collector.archives[path] = hashes
 
 
 CATALOGER = Cataloger("python-editable", wants, read, 64 * 1024)
