@@ -78,3 +78,21 @@ def deb(name: str, version: str, *, source: str = "", source_version: str = "", 
         source_name=source,
         source_version=source_version,
     )
+
+
+def debian_security() -> list[Entry]:
+    """Ten real Debian Security Advisories, as OSV writes them (see ATTRIBUTION.md)."""
+    facts = json.loads((Path(__file__).parent / "debian_advisories.json").read_text())
+    return [
+        entry(
+            fact["id"],
+            *(
+                affected(fact["package"], ("introduced", "0"), ("fixed", version), ecosystem=f"Debian:{release}")
+                for release, version in fact["fixed"].items()
+            ),
+            modified=fact["published"],
+            published=fact["published"],
+            upstream=fact["upstream"],
+        )
+        for fact in facts
+    ]

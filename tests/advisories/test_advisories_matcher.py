@@ -238,7 +238,7 @@ def test_packages_of_other_ecosystems_are_not_clean(database: Database) -> None:
         Component(kind=kind, name="a", version="1.0.0", purl=f"pkg:{kind}/a@1.0.0", ecosystem=where)  # type: ignore[arg-type]  # from a table
         for kind, where in (
             *(("apk", "Alpine:v3.20"), ("apk", "unknown"), ("npm", "npm"), ("golang", "Go"), ("cargo", "crates.io")),
-            *(("maven", "Maven"), ("maven", "unknown"), ("conda", "conda")),
+            *(("maven", "Maven"), ("maven", "unknown"), ("conda", "conda"), ("rpm", "Rocky Linux:9")),
         )
     ]
     result = scan(database, *others)
@@ -247,7 +247,7 @@ def test_packages_of_other_ecosystems_are_not_clean(database: Database) -> None:
 
 
 def test_go_modules_and_alpine_packages_match_as_osv_names_them(database: Database) -> None:
-    """A module's version has no `v` in advisories; Alpine's are about the origin, whose order is not known here."""
+    """A module's version has no `v` in advisories; Alpine's are about the origin."""
     load(
         database,
         "Go",
@@ -276,7 +276,9 @@ def test_go_modules_and_alpine_packages_match_as_osv_names_them(database: Databa
         ecosystem=where,
         source_name="busybox",
     )
-    assert [item.advisories for item in scan(database, client).not_checked] == [("ALPINE-1",)]
+    assert [(item.advisory, item.fixed_in) for item in scan(database, client).findings] == [
+        ("ALPINE-1", ("1.36.1-r30",))
+    ]
 
 
 def test_results_do_not_depend_on_order_or_repetition(database: Database) -> None:

@@ -62,3 +62,10 @@ def test_groups_do_not_depend_on_the_order_of_entries() -> None:
     """The same entries in any order give the same groups in the same order."""
     entries = [Advisory(id=f"X-{number}", aliases=(f"CVE-1-{number // 3}",)) for number in range(12)]
     assert grouped(*entries) == grouped(*reversed(entries))
+
+
+def test_a_long_chain_of_entries_is_one_vulnerability() -> None:
+    """Each entry names the next; joining them takes no longer for every entry that was joined before."""
+    count = 20_000
+    (found,) = grouped(*(Advisory(id=f"X-{number:05}", aliases=(f"X-{number + 1:05}",)) for number in range(count)))
+    assert (len(found[0]), len(found[1])) == (count, count + 1)

@@ -22,3 +22,14 @@ def test_tensorflow_is_one_identity_under_all_its_names() -> None:
     }
     assert identities("PyPI", "tensorflow-serving-api") == ("tensorflow-serving-api",)
     assert identities("Debian:12", "tensorflow") == ("tensorflow",)
+
+
+def test_nvidia_libraries_are_one_identity_for_every_cuda() -> None:
+    """The wheels of one library for CUDA 11, 12 and later, and its unsuffixed one, lead to each other."""
+    names = {"nvidia-cublas", "nvidia-cublas-cu11", "nvidia-cublas-cu12", "nvidia-cublas-cu13"}
+    for name in names:
+        assert names <= set(identities("PyPI", name))
+        assert identities("PyPI", name)[0] == name
+    assert "nvidia-dali-cuda120" in identities("PyPI", "nvidia_dali_cuda110")
+    assert identities("PyPI", "cupy-cuda12x") == ("cupy-cuda12x",)
+    assert identities("Debian:12", "nvidia-cublas-cu12") == ("nvidia-cublas-cu12",)

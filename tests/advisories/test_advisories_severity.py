@@ -1,4 +1,7 @@
+from typing import Any
+
 import pytest
+from osv_feed import affected, entry, parsed
 
 from tidewaiter.advisories import severity
 from tidewaiter.advisories.severity import Severity
@@ -54,3 +57,21 @@ def test_any_fact_outranks_not_knowing() -> None:
         severity.of_vector(CRITICAL_3),
     ]
     assert [severity.rank(item) for item in ascending] == sorted(map(severity.rank, ascending))
+
+
+@pytest.mark.parametrize(
+    ("item", "level"),
+    [
+        ({"ecosystem_specific": {"urgency": "low"}}, "low"),
+        ({"ecosystem_specific": {"urgency": "unimportant"}}, "none"),
+        ({"ecosystem_specific": {"urgency": "not yet assigned"}}, "unknown"),
+        ({"severity": [{"type": "Ubuntu", "score": "negligible"}]}, "low"),
+        ({"severity": [{"type": "Ubuntu", "score": "critical"}]}, "critical"),
+        ({"database_specific": {"severity": "Important"}}, "high"),
+        ({"ecosystem_specific": {"severity": "MODERATE", "urgency": "high"}}, "medium"),
+    ],
+)
+def test_the_words_of_distributions_are_understood(item: dict[str, Any], level: str) -> None:
+    """Debian's urgency, Ubuntu's priority and Red Hat's words count where there is no vector."""
+    (read,) = parsed(entry("X-1", affected("thing", ("introduced", "0"), ecosystem="Debian:12", **item))).affected
+    assert severity.of(read.vectors, read.rating).level == level

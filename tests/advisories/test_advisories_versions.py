@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import pytest
 
-from tidewaiter.advisories.versions import debian, order_of, pep440, semver
+from tidewaiter.advisories.versions import apk, debian, go, maven, order_of, pep440, rpm, semver
 
 
 def test_semver_order_is_the_one_of_its_specification() -> None:
@@ -25,7 +25,7 @@ def test_semver_order_is_the_one_of_its_specification() -> None:
     assert semver("1.0.0+one") == semver("1.0.0+two") == semver("1")
 
 
-@pytest.mark.parametrize("text", ["", "v1.0.0", "1.0.0.0", "01.0.0", "1.0.0-", "1.0rc1", "1" * 5000])
+@pytest.mark.parametrize("text", ["", "V1.0.0", "1.0.0.0", "01.0.0", "1.0.0-", "1.0rc1", "1" * 5000])
 def test_text_that_is_no_semantic_version_is_refused(text: str) -> None:
     """What is no version raises ValueError, however it is broken."""
     with pytest.raises(ValueError):
@@ -44,6 +44,12 @@ def test_orders_belong_to_ecosystems() -> None:
     assert order_of("PyPI", "ECOSYSTEM") is pep440
     assert order_of("Debian", "ECOSYSTEM") is debian
     assert order_of("npm", "SEMVER") is semver
-    assert order_of("npm", "ECOSYSTEM") is None
+    assert order_of("npm", "ECOSYSTEM") is order_of("npm", "SEMVER")
+    assert order_of("Go", "ECOSYSTEM") is order_of("Go", "SEMVER") is go
+    assert order_of("PyPI", "SEMVER") is semver
+    assert order_of("Alpine", "ECOSYSTEM") is apk
+    assert order_of("Rocky Linux", "ECOSYSTEM") is rpm
+    assert order_of("Maven", "ECOSYSTEM") is maven
+    assert order_of("RubyGems", "ECOSYSTEM") is None
     with pytest.raises(ValueError):
         debian("not a version")

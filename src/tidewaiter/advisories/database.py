@@ -2,19 +2,24 @@
 
 An import is one transaction: readers see the old data or the new, and a process that is killed leaves the old.
 A whole export replaces what an ecosystem's earlier export brought; a single entry is added and stays.
+
+What is read is checked: of every package a digest of all its entries is kept apart from them, and one seal is over
+everything that is read without a package. Rows that were lost or altered on the disk are an error, never "no advisory".
 """
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
 import msgspec
 
-from tidewaiter.advisories import snapshot
+from tidewaiter.advisories import snapshot, tables
 from tidewaiter.advisories.advisory import Advisory, Affected, family
 from tidewaiter.advisories.finding import Coverage
 from tidewaiter.core import clock, limits
@@ -24,31 +29,11 @@ from tidewaiter.oci import digest
 SHIPPED = "shipped with tidewaiter"
 """How the `source` of the built-in snapshot starts."""
 
-_VERSION = 1
-_APPLICATION = 0x54576164  # "TWad"
-
-_SCHEMA = """
-CREATE TABLE advisory (
-    family TEXT NOT NULL, id TEXT NOT NULL, single INTEGER NOT NULL, digest BLOB NOT NULL, facts BLOB NOT NULL,
-    PRIMARY KEY (family, id)
-) WITHOUT ROWID;
-CREATE TABLE affected (
-    ecosystem TEXT NOT NULL, name TEXT NOT NULL, family TEXT NOT NULL, id TEXT NOT NULL, place INTEGER NOT NULL,
-    facts BLOB NOT NULL,
-    PRIMARY KEY (ecosystem, name, id, place),
-    FOREIGN KEY (family, id) REFERENCES advisory ON DELETE CASCADE
-) WITHOUT ROWID;
-CREATE INDEX affected_of ON affected (family, id);
-CREATE TABLE feed (
-    family TEXT PRIMARY KEY, source TEXT NOT NULL, as_of TEXT NOT NULL, imported_at TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE coverage (ecosystem TEXT PRIMARY KEY, family TEXT NOT NULL, entries INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE content (family TEXT PRIMARY KEY, digest BLOB NOT NULL) WITHOUT ROWID;
-"""
-
 _ENCODER = msgspec.json.Encoder()
 _ADVISORY = msgspec.json.Decoder(Advisory)
 _AFFECTED = msgspec.json.Decoder(Affected)
+_ROWS = msgspec.msgpack.Encoder()
+_parts = lru_cache(4)(msgspec.json.Decoder(dict[str, str]).decode)
 
 
 class Row(NamedTuple):
@@ -59,6 +44,25 @@ class Row(NamedTuple):
     facts: bytes
     affected: tuple[tuple[str, str, bytes], ...]
     """Ecosystem, package name, facts."""
+
+
+class Mirrored(NamedTuple):
+    """How far an ecosystem follows a mirror."""
+
+    url: str
+    tag: str
+    """The ETag of the whole export; empty when the mirror gives none."""
+    listed: str
+    """The newest change in the mirror's list of entries, as it is written there; empty when it has no list."""
+
+
+class Exploited(NamedTuple):
+    """What a list of exploited vulnerabilities is: number of CVEs, its date (RFC 3339), where it came from."""
+
+    kind: str
+    entries: int
+    as_of: str
+    source: str
 
 
 class Changes(NamedTuple):
@@ -96,11 +100,12 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with self._storage():
+        self._storage = _Storage(path)
+        with self._storage:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, timeout=limits.CONNECT_SECONDS, isolation_level=None)
+            self._connection = sqlite3.connect(path, timeout=limits.FEED_WAIT_SECONDS, isolation_level=None)
         try:
-            with self._storage():
+            with self._storage:
                 self._prepare()
                 self._load_shipped()
         except BaseException:
@@ -122,40 +127,114 @@ class Database:
     def coverage(self) -> dict[str, Coverage]:
         """The ecosystems that a whole export was imported for, releases apart (`PyPI`, `Debian:12`)."""
         query = "SELECT ecosystem, entries, as_of, source FROM coverage JOIN feed USING (family) ORDER BY ecosystem"
-        with self._storage():
+        with self.reading(), self._storage:
+            self._check_seal()
             return {row[0]: Coverage(*row) for row in self._connection.execute(query)}
 
     def revision(self) -> digest.Digest:
         """Names the advisory data by content: equal data has an equal revision, wherever it was imported."""
-        query = "SELECT family, hex(digest) FROM content ORDER BY family"
-        with self._storage():
-            return digest.of(_ENCODER.encode(self._connection.execute(query).fetchall()))
+        with self.reading(), self._storage:
+            self._check_seal()
+            content = self._connection.execute("SELECT family, hex(digest) FROM content ORDER BY family").fetchall()
+            lists = self._connection.execute("SELECT kind, as_of, hex(parts) FROM exploited ORDER BY kind").fetchall()
+            return digest.of(_ENCODER.encode([content, lists] if lists else content))
+
+    def packages(self) -> dict[tuple[str, str], bytes]:
+        """Digest of all entries about each package, by ecosystem and name; it changes when one of them does."""
+        with self._storage:
+            rows = self._connection.execute("SELECT ecosystem, name, digest FROM package")
+            return {(ecosystem, name): digest for ecosystem, name, digest in rows}
+
+    def named(self, name: str) -> tuple[str, ...]:
+        """Ids of the entries that have `name` as their id or alias, in the order of their ids."""
+        query = "SELECT DISTINCT id, facts FROM advisory WHERE id = ? OR instr(facts, ?) ORDER BY id"
+        with self._storage:
+            rows = self._connection.execute(query, (name, _ENCODER.encode(name))).fetchall()
+            found = [(id_, _ADVISORY.decode(facts)) for id_, facts in rows]
+        return tuple(dict.fromkeys(id_ for id_, advisory in found if name in {id_, *advisory.aliases}))
 
     def advisories(self, ecosystem: str, name: str) -> list[tuple[Advisory, Affected]]:
         """Entries about the package `name`, as the ecosystem normalises it, in the order of their ids.
 
         Entries for a distribution without a release hold for all of its releases.
+
+        Raises:
+            StorageError: entries are damaged or missing.
         """
-        query = (
-            "SELECT advisory.facts, affected.facts FROM affected JOIN advisory USING (family, id) "
-            "WHERE affected.ecosystem IN (?, ?) AND affected.name = ? ORDER BY id, affected.ecosystem, place"
-        )
-        with self._storage():
-            rows = self._connection.execute(query, (ecosystem, family(ecosystem), name)).fetchall()
-            return [(_ADVISORY.decode(advisory), _AFFECTED.decode(affected)) for advisory, affected in rows]
+        if not self._connection.in_transaction:
+            with self.reading():
+                return self.advisories(ecosystem, name)
+        whole = family(ecosystem)
+        with self._storage:
+            rows = self._checked_entries(ecosystem, name)
+            if whole != ecosystem:
+                rows = sorted((*rows, *self._checked_entries(whole, name)), key=itemgetter(0))
+            return [(_ADVISORY.decode(row[2]), _AFFECTED.decode(row[3])) for row in rows]
+
+    def mirrored(self, name: str) -> Mirrored | None:
+        """How far the ecosystem family `name` follows a mirror; None when its data came another way."""
+        query = "SELECT url, tag, listed FROM mirrored WHERE family = ?"
+        with self.reading(), self._storage:
+            self._check_seal()
+            row = self._connection.execute(query, (name,)).fetchone()
+            return Mirrored(*row) if row else None
+
+    def held(self, name: str) -> dict[str, bool]:
+        """Ids of the entries of the ecosystem family `name`, and whether each was added singly."""
+        query = "SELECT id, single FROM advisory WHERE family = ?"
+        with self.reading(), self._storage:
+            noted = self._connection.execute("SELECT digest FROM content WHERE family = ?", (name,)).fetchone()
+            if noted is not None and noted[0] != self._content(name):
+                raise _damaged(self._path, f"the entries of {name} are not those imported")
+            return {id_: bool(single) for id_, single in self._connection.execute(query, (name,))}
+
+    def exploited(self) -> dict[str, Exploited]:
+        """The lists of exploited vulnerabilities that were imported, by kind."""
+        query = "SELECT kind, entries, as_of, source FROM exploited ORDER BY kind"
+        with self.reading(), self._storage:
+            self._check_seal()
+            return {row[0]: Exploited(*row) for row in self._connection.execute(query)}
+
+    def exploited_part(self, kind: str, part: str) -> bytes | None:
+        """One part of a list; None when the list has no such part, or is not there.
+
+        Raises:
+            StorageError: the part is damaged or missing.
+        """
+        with self.reading(), self._storage:
+            row = self._connection.execute("SELECT parts FROM exploited WHERE kind = ?", (kind,)).fetchone()
+            parts = _parts(row[0]) if row else {}
+            query = "SELECT facts FROM exploited_part WHERE kind = ? AND part = ?"
+            facts = self._connection.execute(query, (kind, part)).fetchone()
+            noted = parts.get(part)
+            if noted != (_digest(facts).hex() if facts else None):
+                raise _damaged(self._path, f"the list {kind!r} is not as it was imported")
+            return facts[0] if facts else None
 
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Everything read inside the block is of one moment, whatever other processes import meanwhile."""
-        with self._storage():
+        if self._connection.in_transaction:
+            yield
+            return
+        with self._storage:
             self._connection.execute("BEGIN")
         try:
             yield
         finally:
-            with self._storage():
+            with self._storage:
                 self._connection.execute("COMMIT")
 
-    def replace(self, name: str, rows: Iterable[Row], *, source: str, as_of: str, force: bool = False) -> Changes:
+    def replace(
+        self,
+        name: str,
+        rows: Iterable[Row],
+        *,
+        source: str,
+        as_of: str,
+        force: bool = False,
+        mirrored: Mirrored | None = None,
+    ) -> Changes:
         """Make `rows` the whole data of the ecosystem family `name`, but for entries that were added singly.
 
         Raises:
@@ -167,27 +246,42 @@ class Database:
             query = "SELECT id, digest, single FROM advisory WHERE family = ?"
             held = self._connection.execute(query, (name,)).fetchall()
             old = {id_: packed for id_, packed, single in held if not single or id_ in new}
-            counted = _entries_by_ecosystem(new.values())
-            if not force:
-                self._refuse_shrinking(name, counted)
             changed = [row for row in new.values() if old.get(row.id) != row.digest]
             gone = old.keys() - new.keys()
-            self._delete(name, gone)
-            self._put(name, changed, single=False)
+            self._exchange(name, changed, gone, single=False)
             self._connection.executemany(
                 "UPDATE advisory SET single = 0 WHERE family = ? AND id = ?",
                 [(name, id_) for id_, _, single in held if single and id_ in new],
             )
-            self._connection.execute("DELETE FROM coverage WHERE family = ?", (name,))
-            self._connection.executemany(
-                "INSERT INTO coverage VALUES (?, ?, ?)", [(item, name, counted[item]) for item in sorted(counted)]
-            )
-            self._connection.execute(
-                "INSERT OR REPLACE INTO feed VALUES (?, ?, ?, ?)", (name, source, as_of, clock.rfc3339(clock.now()))
-            )
-            self._note_content(name)
+            self._note_feed(name, source, as_of, mirrored, force=force)
         added = len(new.keys() - old.keys())
         return Changes(added, len(changed) - added, len(gone))
+
+    def change(
+        self,
+        name: str,
+        rows: Iterable[Row],
+        gone: Iterable[str],
+        *,
+        source: str,
+        as_of: str,
+        force: bool = False,
+        mirrored: Mirrored | None = None,
+    ) -> Changes:
+        """Add or replace `rows` in the data of the ecosystem family `name`, and remove the entries `gone`.
+
+        Raises as `replace`.
+        """
+        with self._writing():
+            query = "SELECT id, digest FROM advisory WHERE family = ?"
+            old = dict(self._connection.execute(query, (name,)).fetchall())
+            new = {row.id: row for row in rows}
+            changed = [row for row in new.values() if old.get(row.id) != row.digest]
+            removed = old.keys() & (set(gone) - new.keys())
+            self._exchange(name, changed, removed, single=False)
+            self._note_feed(name, source, as_of, mirrored, force=force)
+        added = len(new.keys() - old.keys())
+        return Changes(added, len(changed) - added, len(removed))
 
     def put_single(self, rows: dict[str, Row]) -> Changes:
         """Add or replace one entry in each family of `rows`; coverage and its date stay as they are."""
@@ -199,8 +293,7 @@ class Database:
                 if old is not None and old[0] == row.digest:
                     continue
                 changes[0 if old is None else 1] += 1
-                self._put(name, [row], single=True)
-                self._note_content(name)
+                self._exchange(name, [row], (), single=True)
         return Changes(*changes)
 
     def withdraw(self, id_: str) -> Changes:
@@ -209,29 +302,54 @@ class Database:
             query = "SELECT family FROM advisory WHERE id = ?"
             families = [row[0] for row in self._connection.execute(query, (id_,)).fetchall()]
             for name in families:
-                self._delete(name, [id_])
-                self._note_content(name)
+                self._exchange(name, (), [id_], single=False)
         return Changes(0, 0, len(families))
+
+    def put_exploited(self, new: Exploited, parts: Mapping[str, bytes], *, force: bool = False) -> None:
+        """Make `parts` the whole list of its kind.
+
+        Raises as `replace`.
+        """
+        with self._writing():
+            query = "SELECT entries FROM exploited WHERE kind = ?"
+            old = self._connection.execute(query, (new.kind,)).fetchone()
+            if old and not force:
+                _refuse_shrinking(new.kind, old[0], new.entries)
+            self._connection.execute("DELETE FROM exploited_part WHERE kind = ?", (new.kind,))
+            self._connection.executemany(
+                "INSERT INTO exploited_part VALUES (?, ?, ?)",
+                [(new.kind, part, facts) for part, facts in sorted(parts.items())],
+            )
+            index = {part: _digest((facts,)).hex() for part, facts in sorted(parts.items())}
+            self._connection.execute(
+                "INSERT OR REPLACE INTO exploited VALUES (?, ?, ?, ?, ?)",
+                (new.kind, new.source, new.as_of, new.entries, _ENCODER.encode(index)),
+            )
 
     def _prepare(self) -> None:
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         (application,) = self._connection.execute("PRAGMA application_id").fetchone()
-        if version not in (0, _VERSION) or application not in (0, _APPLICATION):
+        if version not in range(tables.VERSION + 1) or application not in (0, tables.APPLICATION):
             raise StorageError(
                 f"{self._path} was written by another release of tidewaiter, or by another program",
                 next_step="Update tidewaiter, or move the file away and run `tidewaiter advisories update`.",
             )
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA foreign_keys = ON")
-        if version == _VERSION:
+        if version == tables.VERSION:
             return
-        with self._writing():
-            if self._connection.execute("PRAGMA user_version").fetchone() == (_VERSION,):
+        with self._writing(fresh=True):
+            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+            if version == tables.VERSION:
                 return  # another process was faster
-            for statement in filter(str.strip, _SCHEMA.split(";")):
+            schema = tables.SCHEMA_2 if version else tables.SCHEMA + tables.SCHEMA_2
+            for statement in filter(str.strip, schema.split(";")):
                 self._connection.execute(statement)
-            self._connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-            self._connection.execute(f"PRAGMA user_version = {_VERSION}")
+            self._note_packages(set(self._connection.execute("SELECT ecosystem, name FROM affected")))
+            for (name,) in self._connection.execute("SELECT family FROM content").fetchall():
+                self._note_content(name)
+            self._connection.execute(f"PRAGMA application_id = {tables.APPLICATION}")
+            self._connection.execute(f"PRAGMA user_version = {tables.VERSION}")
 
     def _load_shipped(self) -> None:
         """Take the shipped snapshot where its ecosystem has no data, or an older snapshot's."""
@@ -245,63 +363,132 @@ class Database:
         kept = (found[header.ecosystem] for found in rows if header.ecosystem in found)
         self.replace(header.ecosystem, kept, source=source, as_of=header.as_of, force=True)
 
-    def _refuse_shrinking(self, name: str, counted: dict[str, int]) -> None:
-        held = self._connection.execute("SELECT ecosystem, entries FROM coverage WHERE family = ?", (name,))
-        for ecosystem, entries in held:
-            now = counted.get(ecosystem, 0)
-            if now * 2 <= entries:
-                raise RefusedError(
-                    f"the new data for {ecosystem} has {now} entries where {entries} are known: it is cut or wrong",
-                    next_step="Fetch the feed again; if it is right, import it with --force.",
-                    code="feed_shrinks",
-                )
-
-    def _put(self, name: str, rows: Iterable[Row], *, single: bool) -> None:
-        for row in rows:
-            self._connection.execute("DELETE FROM affected WHERE family = ? AND id = ?", (name, row.id))
-            self._connection.execute(
-                "INSERT OR REPLACE INTO advisory VALUES (?, ?, ?, ?, ?)", (name, row.id, single, row.digest, row.facts)
-            )
-            self._connection.executemany(
-                "INSERT INTO affected VALUES (?, ?, ?, ?, ?, ?)",
-                [(item[0], item[1], name, row.id, place, item[2]) for place, item in enumerate(row.affected)],
-            )
-
-    def _delete(self, name: str, ids: Iterable[str]) -> None:
-        self._connection.executemany(
-            "DELETE FROM advisory WHERE family = ? AND id = ?", [(name, id_) for id_ in sorted(ids)]
+    def _entries(self, ecosystem: str, name: str) -> list[tuple[str, int, bytes, bytes]]:
+        """Id, place, facts of the advisory and of the package, of every entry about one package."""
+        # A left join: an advisory that is lost must not take its package's row with it.
+        query = (
+            "SELECT affected.id, place, coalesce(advisory.facts, x''), affected.facts FROM affected "
+            "LEFT JOIN advisory USING (family, id) "
+            "WHERE affected.ecosystem = ? AND name = ? ORDER BY affected.id, place"
         )
+        return self._connection.execute(query, (ecosystem, name)).fetchall()
+
+    def _checked_entries(self, ecosystem: str, name: str) -> list[tuple[str, int, bytes, bytes]]:
+        rows = self._entries(ecosystem, name)
+        query = "SELECT digest FROM package WHERE ecosystem = ? AND name = ?"
+        noted = self._connection.execute(query, (ecosystem, name)).fetchone()
+        if (_digest(rows) if rows else None) != (noted[0] if noted else None):
+            raise _damaged(self._path, f"the entries about {name[:100]!r} ({ecosystem[:60]}) are not those imported")
+        return rows
+
+    def _exchange(self, name: str, rows: Collection[Row], gone: Collection[str], *, single: bool) -> None:
+        """Put `rows`, in place of what they had, and remove the entries `gone`."""
+        touched = {item[:2] for row in rows for item in row.affected}
+        for id_ in (*gone, *(row.id for row in rows)):
+            query = "SELECT ecosystem, name FROM affected WHERE family = ? AND id = ?"
+            touched.update(self._connection.execute(query, (name, id_)))
+        for package in touched:
+            self._checked_entries(*package)  # else what is damaged would be noted as right
+        ids = [(name, id_) for id_ in (*gone, *(row.id for row in rows))]
+        self._connection.executemany("DELETE FROM advisory WHERE family = ? AND id = ?", ids)
+        self._connection.executemany(
+            "INSERT INTO advisory VALUES (?, ?, ?, ?, ?)",
+            [(name, row.id, single, row.digest, row.facts) for row in rows],
+        )
+        self._connection.executemany(
+            "INSERT INTO affected VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (item[0], item[1], name, row.id, place, item[2])
+                for row in rows
+                for place, item in enumerate(row.affected)
+            ],
+        )
+        self._note_packages(touched)
+        self._note_content(name)
+
+    def _note_feed(self, name: str, source: str, as_of: str, mirrored: Mirrored | None, *, force: bool) -> None:
+        """Date, source and coverage of a family whose data was just put; refuses what has shrunk."""
+        query = (
+            "SELECT ecosystem, count(DISTINCT id) FROM affected JOIN advisory USING (family, id) "
+            "WHERE family = ? AND NOT single GROUP BY ecosystem ORDER BY ecosystem"
+        )
+        counted = dict(self._connection.execute(query, (name,)).fetchall())
+        if not force:
+            held = self._connection.execute("SELECT ecosystem, entries FROM coverage WHERE family = ?", (name,))
+            for ecosystem, entries in held.fetchall():
+                _refuse_shrinking(ecosystem, entries, counted.get(ecosystem, 0))
+        self._connection.execute("DELETE FROM coverage WHERE family = ?", (name,))
+        self._connection.executemany(
+            "INSERT INTO coverage VALUES (?, ?, ?)", [(item, name, entries) for item, entries in counted.items()]
+        )
+        self._connection.execute(
+            "INSERT OR REPLACE INTO feed VALUES (?, ?, ?, ?)", (name, source, as_of, clock.rfc3339(clock.now()))
+        )
+        self._connection.execute("DELETE FROM mirrored WHERE family = ?", (name,))
+        if mirrored is not None:
+            self._connection.execute("INSERT INTO mirrored VALUES (?, ?, ?, ?)", (name, *mirrored))
+
+    def _note_packages(self, touched: Iterable[tuple[str, str]]) -> None:
+        for ecosystem, name in sorted(touched):
+            rows = self._entries(ecosystem, name)
+            if rows:
+                self._connection.execute(
+                    "INSERT OR REPLACE INTO package VALUES (?, ?, ?)", (ecosystem, name, _digest(rows))
+                )
+            else:
+                self._connection.execute("DELETE FROM package WHERE ecosystem = ? AND name = ?", (ecosystem, name))
+
+    def _content(self, name: str) -> bytes:
+        query = "SELECT id, digest FROM advisory WHERE family = ? ORDER BY id"
+        return _digest(self._connection.execute(query, (name,)).fetchall())
 
     def _note_content(self, name: str) -> None:
-        content = hashlib.sha256()
-        query = "SELECT id, digest FROM advisory WHERE family = ? ORDER BY id"
-        for id_, packed in self._connection.execute(query, (name,)):
-            content.update(id_.encode() + b"\n" + packed)
-        self._connection.execute("INSERT OR REPLACE INTO content VALUES (?, ?)", (name, content.digest()))
+        self._connection.execute("INSERT OR REPLACE INTO content VALUES (?, ?)", (name, self._content(name)))
+
+    def _sealed(self) -> bytes:
+        """Digest over everything that is read without a package."""
+        return _digest([self._connection.execute(query).fetchall() for query in tables.SEALED])
+
+    def _check_seal(self) -> None:
+        if self._connection.execute("SELECT digest FROM seal").fetchall() != [(self._sealed(),)]:
+            raise _damaged(self._path, "what it says of its feeds is not what was imported")
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        with self._storage():
+    def _writing(self, *, fresh: bool = False) -> Iterator[None]:
+        with self._storage:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
+                if not fresh:
+                    self._check_seal()
                 yield
+                self._connection.execute("DELETE FROM seal")
+                self._connection.execute("INSERT INTO seal VALUES (?)", (self._sealed(),))
                 self._connection.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
 
-    @contextmanager
-    def _storage(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.DatabaseError as error:
-            raise _storage_error(self._path, error) from error
-        except (OSError, msgspec.DecodeError) as error:
+
+class _Storage:
+    """Turns what SQLite and a damaged file raise into one error. A class: it is entered for every look-up."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, sqlite3.DatabaseError | OSError | ValueError | RecursionError):
             raise _storage_error(self._path, error) from error
 
 
-def _storage_error(path: Path, error: Exception) -> StorageError:
+def _storage_error(path: Path, error: Exception | str) -> StorageError:
     return StorageError(
         f"the advisory database {path} cannot be used: {error}",
         next_step="Free space if the disk is full; if the file is damaged, move it away and run "
@@ -309,9 +496,19 @@ def _storage_error(path: Path, error: Exception) -> StorageError:
     )
 
 
-def _entries_by_ecosystem(rows: Iterable[Row]) -> dict[str, int]:
-    counted: dict[str, int] = {}
-    for row in rows:
-        for ecosystem in {item[0] for item in row.affected}:
-            counted[ecosystem] = counted.get(ecosystem, 0) + 1
-    return counted
+def _damaged(path: Path, what: str) -> StorageError:
+    return _storage_error(path, f"it is damaged: {what}")
+
+
+def _digest(rows: Sequence[object]) -> bytes:
+    # A damaged row may hold values of any type; this encoding takes all that SQLite has.
+    return hashlib.sha256(_ROWS.encode(rows)).digest()
+
+
+def _refuse_shrinking(what: str, entries: int, now: int) -> None:
+    if now * 2 <= entries:
+        raise RefusedError(
+            f"the new data for {what} has {now} entries where {entries} are known: it is cut or wrong",
+            next_step="Fetch the feed again; if it is right, import it with --force.",
+            code="feed_shrinks",
+        )

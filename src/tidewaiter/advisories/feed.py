@@ -6,6 +6,7 @@ over, prose is never kept, and size, number, nesting and packing ratio are bound
 
 import os
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -28,6 +29,11 @@ _VECTORS = frozenset({"CVSS_V2", "CVSS_V3", "CVSS_V4"})
 # A string that never ends matches too, else every quote in it would be tried again.
 _BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _NEXT_STEP = "Fetch the feed again, or leave this entry out; nothing was imported."
+_BAD_ZIP = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError),
+    *(OverflowError, ValueError),
+)  # fmt: skip
+"""What `zipfile` raises for archives that are damaged, or made to be."""
 
 
 class Document(NamedTuple):
@@ -39,6 +45,8 @@ class Document(NamedTuple):
 
 class _Specific(msgspec.Struct):
     severity: Any = None
+    urgency: Any = None
+    """Debian's word."""
 
 
 class _Severity(msgspec.Struct):
@@ -88,6 +96,13 @@ def _over(where: str, what: str) -> LimitError:
     return LimitError(f"{where}: {what}", next_step=_NEXT_STEP)
 
 
+def checked_id(text: str) -> str:
+    """`text`; raises `ValueError` when it cannot be the id of an advisory."""
+    if not _ID.fullmatch(text):
+        raise ValueError(f"{text[:60]!r} is no advisory id")
+    return text
+
+
 def _check_depth(document: Document) -> None:
     """Raises `LimitError` when the JSON nests deeper than `limits.JSON_DEPTH`."""
     if document.data.count(b"[") + document.data.count(b"{") <= limits.JSON_DEPTH:
@@ -133,9 +148,11 @@ def _vectors(severities: list[_Severity] | None, where: str) -> tuple[str, ...]:
     return tuple(_text(item.score, "a CVSS vector", where) for item in severities or () if item.type in _VECTORS)
 
 
-def _rating(*places: _Specific | None) -> str:
-    words = (place.severity for place in places if place is not None)
-    return next((word[:40] for word in words if isinstance(word, str)), "")
+def _rating(severities: list[_Severity] | None, *places: _Specific | None) -> str:
+    """The database's own word, wherever it has it; Ubuntu writes its word where others have vectors."""
+    said = [word for place in places if place is not None for word in (place.severity, place.urgency)]
+    said += [item.score for item in severities or () if item.type not in _VECTORS]
+    return next((word[:40] for word in said if isinstance(word, str)), "")
 
 
 def _range(found: _Range, where: str) -> Range | None:
@@ -168,7 +185,7 @@ def _affected(found: _Affected, where: str) -> Affected | None:
         ranges=usable,
         versions=tuple(_text(version, "a version", where) for version in found.versions or ()),
         vectors=_vectors(found.severity, where),
-        rating=_rating(found.database_specific, found.ecosystem_specific),
+        rating=_rating(found.severity, found.database_specific, found.ecosystem_specific),
     )
 
 
@@ -185,7 +202,7 @@ def parse(document: Document) -> Advisory:
     _check_depth(document)
     try:
         entry = _DECODER.decode(document.data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise _refused(where, f"is not an OSV entry: {error}") from error
     if not _ID.fullmatch(entry.id):
         raise _refused(where, f"has an id that is no advisory id: {entry.id[:60]!r}")
@@ -199,7 +216,7 @@ def parse(document: Document) -> Advisory:
         modified=_moment(entry.modified, where),
         withdrawn=_moment(entry.withdrawn, where),
         vectors=_vectors(entry.severity, where),
-        rating=_rating(entry.database_specific),
+        rating=_rating(entry.severity, entry.database_specific),
         affected=tuple(item for item in affected if item is not None),
     )
 
@@ -209,6 +226,8 @@ def _check_member(name: str, member: zipfile.ZipInfo) -> None:
         raise _over(name, f"is over {limits.ADVISORY_BYTES} bytes unpacked")
     if member.file_size > limits.FEED_RATIO_FREE and member.file_size > limits.FEED_RATIO * member.compress_size:
         raise _over(name, f"unpacks to over {limits.FEED_RATIO} times its size, as a zip bomb does")
+    if member.header_offset < 0:
+        raise _refused(name, "lies before the beginning of the file")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & 1:
         raise _refused(name, "is encrypted or packed by a method that OSV exports do not use")
 
@@ -230,7 +249,7 @@ def _zip_documents(path: Path) -> Iterator[Document]:
                 if total > limits.FEED_BYTES:
                     raise _over(path.name, f"unpacks to over {limits.FEED_BYTES} bytes")
                 yield Document(name, data)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except _BAD_ZIP as error:
         raise _refused(path.name, f"is not a whole zip file: {error}") from error
 
 

@@ -1,23 +1,15 @@
-"""Bringing advisories in: from a file the user has, or from an OSV mirror."""
+"""Bringing advisories in from a file or folder."""
 
-import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
 from tidewaiter.advisories import feed
 from tidewaiter.advisories.advisory import Advisory, family
-from tidewaiter.advisories.database import Changes, Database, Row, rows_of
-from tidewaiter.core import clock, limits
-from tidewaiter.core.durable import storage_error
-from tidewaiter.core.errors import InputError, NotFoundError, UndeterminedError
+from tidewaiter.advisories.database import Changes, Database, Mirrored, Row, rows_of
+from tidewaiter.core import clock
+from tidewaiter.core.errors import InputError
 from tidewaiter.core.progress import SILENT, Progress
-from tidewaiter.core.settings import Settings
-from tidewaiter.transport.client import Client
-
-MIRRORED = ("PyPI", "Debian")
-"""Ecosystems that `update` fetches: those of the packages that tidewaiter finds in images."""
 
 
 class ImportResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +26,8 @@ class ImportResult(msgspec.Struct, frozen=True, kw_only=True):
     added: int
     changed: int
     removed: int
+    whole: bool = True
+    """False when only what a mirror's list calls changed was fetched; `withdrawn` counts those of it then."""
 
 
 class _Feed:
@@ -86,6 +80,7 @@ def import_feed(
     as_of: str = "",
     source: str = "",
     force: bool = False,
+    mirrored: Mirrored | None = None,
     progress: Progress = SILENT,
 ) -> ImportResult:
     """Import an OSV bulk export (zip), a folder of OSV entries, or one entry in JSON; all of it or nothing.
@@ -100,6 +95,7 @@ def import_feed(
         as_of: date of the export (RFC 3339); else its newest change.
         source: where it comes from, for the reader; else the file's name.
         force: accept an export that has half the known entries or fewer.
+        mirrored: the state of the mirror that the export is from; updates go on from there.
         progress: shows the entries read.
 
     Raises:
@@ -133,8 +129,10 @@ def import_feed(
             code="bad_feed",
         )
     as_of = as_of or found.newest
-    changes = database.replace(name, rows.values(), source=source or path.name, as_of=as_of, force=force)
-    return _result(
+    changes = database.replace(
+        name, rows.values(), source=source or path.name, as_of=as_of, force=force, mirrored=mirrored
+    )
+    return result(
         changes,
         ecosystems=(name,),
         source=source or path.name,
@@ -144,51 +142,11 @@ def import_feed(
     )
 
 
-def update(
-    database: Database,
-    client: Client,
-    settings: Settings,
-    *,
-    ecosystems: Iterable[str] = MIRRORED,
-    progress: Progress = SILENT,
-) -> tuple[ImportResult, ...]:
-    """Fetch the bulk exports of `ecosystems` from the OSV mirror and import each.
-
-    An ecosystem that was imported stays so when a later one fails.
-
-    Raises:
-        UndeterminedError: the mirror could not be reached or has no such export; the old data is untouched.
-        Errors as in `import_feed`.
-    """
-    return tuple(_update_one(database, client, settings, ecosystem, progress) for ecosystem in ecosystems)
-
-
-def _update_one(
-    database: Database, client: Client, settings: Settings, ecosystem: str, progress: Progress
-) -> ImportResult:
-    url = f"{settings.osv_mirror}/{ecosystem}/all.zip"
-    try:
-        settings.home.cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=settings.home.cache, prefix="osv-", suffix=".zip") as file:
-            with progress.task(f"Fetching {ecosystem} advisories", unit="bytes") as task:
-                client.download(url, file, limit=limits.FEED_BYTES, advance=task.advance)
-            file.flush()
-            path = Path(file.name)
-            return import_feed(database, path, ecosystem=ecosystem, source=url, progress=progress)
-    except NotFoundError as error:
-        raise UndeterminedError(
-            f"{url} does not exist: the advisories for {ecosystem} could not be updated",
-            next_step="Point TIDEWAITER_OSV_MIRROR to a mirror of OSV's bulk exports; the old advisories are kept.",
-        ) from error
-    except OSError as error:
-        raise storage_error(error, str(settings.home.cache)) from error
-
-
 def _import_one(database: Database, path: Path, source: str) -> ImportResult:
     advisory = feed.parse(feed.file_document(path))
     if advisory.withdrawn:
         changes = database.withdraw(advisory.id)
-        return _result(changes, ecosystems=(), source=source, as_of=advisory.modified, entries=0, withdrawn=1)
+        return result(changes, ecosystems=(), source=source, as_of=advisory.modified, entries=0, withdrawn=1)
     rows = rows_of(advisory)
     if not rows:
         raise InputError(
@@ -198,7 +156,7 @@ def _import_one(database: Database, path: Path, source: str) -> ImportResult:
         )
     changes = database.put_single(rows)
     ecosystems = tuple(sorted(rows))
-    return _result(changes, ecosystems=ecosystems, source=source, as_of=advisory.modified, entries=1, withdrawn=0)
+    return result(changes, ecosystems=ecosystems, source=source, as_of=advisory.modified, entries=1, withdrawn=0)
 
 
 def _given_date(text: str) -> str:
@@ -214,9 +172,17 @@ def _given_date(text: str) -> str:
     return clock.rfc3339(moment)
 
 
-def _result(
-    changes: Changes, *, ecosystems: tuple[str, ...], source: str, as_of: str, entries: int, withdrawn: int
+def result(
+    changes: Changes,
+    *,
+    ecosystems: tuple[str, ...],
+    source: str,
+    as_of: str,
+    entries: int,
+    withdrawn: int,
+    whole: bool = True,
 ) -> ImportResult:
+    """What `changes` did, with the rest that is to be told of an import."""
     return ImportResult(
         ecosystems=ecosystems,
         source=source,
@@ -226,4 +192,5 @@ def _result(
         added=changes.added,
         changed=changes.changed,
         removed=changes.removed,
+        whole=whole,
     )

@@ -13,7 +13,9 @@ _TENSORFLOW = (
 )
 """Distributions of one code base with one line of versions: what is wrong with one is wrong with all."""
 
-_ONE_IDENTITY: dict[tuple[str, str], tuple[str, ...]] = {("PyPI", name): _TENSORFLOW for name in _TENSORFLOW}
+_NVIDIA = re.compile(r"(nvidia-[a-z0-9-]+?)(?:-cu(?:da)?[0-9]+)?")
+_CUDA = ("", "-cu11", "-cu12", "-cu13", "-cuda110", "-cuda120", "-cuda130")
+"""How NVIDIA's distributions of one library are told apart by the CUDA that they are for; newer ones have no suffix."""
 
 _SEPARATORS = re.compile(r"[-_.]+")
 
@@ -26,4 +28,11 @@ def normalise(ecosystem: str, name: str) -> str:
 def identities(ecosystem: str, name: str) -> tuple[str, ...]:
     """Every normalised name to look an advisory up under, the package's own first."""
     own = normalise(ecosystem, name)
-    return (own, *(other for other in _ONE_IDENTITY.get((ecosystem, own), ()) if other != own))
+    return (own, *(other for other in _names(own) if other != own)) if ecosystem == "PyPI" else (own,)
+
+
+def _names(own: str) -> tuple[str, ...]:
+    if own in _TENSORFLOW:
+        return _TENSORFLOW
+    nvidia = _NVIDIA.fullmatch(own)
+    return tuple(nvidia[1] + suffix for suffix in _CUDA) if nvidia else ()

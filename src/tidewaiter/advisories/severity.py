@@ -13,9 +13,12 @@ LEVELS: tuple[Level, ...] = ("unknown", "none", "low", "medium", "high", "critic
 _WORDS: dict[str, Level] = {
     "critical": "critical",
     "high": "high",
+    "important": "high",  # Red Hat and those who rebuild it
     "moderate": "medium",
     "medium": "medium",
     "low": "low",
+    "negligible": "low",  # Ubuntu
+    "unimportant": "none",  # Debian: no security problem of its packages
     "none": "none",
 }
 

@@ -58,7 +58,7 @@ def decode(data: bytes) -> tuple[Header, list[Advisory]]:
         header = msgspec.json.decode(lines[0], type=Header)
         decoder = msgspec.json.Decoder(Advisory)
         advisories = [decoder.decode(line) for line in lines[1:]]
-    except (zstandard.ZstdError, msgspec.DecodeError, IndexError) as error:
+    except (zstandard.ZstdError, IndexError, ValueError, RecursionError) as error:
         raise _damaged(str(error)) from error
     if header.format != FORMAT or header.entries != len(advisories):
         raise _damaged(f"it says {header.format!r} with {header.entries} entries and holds {len(advisories)}")

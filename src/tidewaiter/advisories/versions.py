@@ -1,6 +1,5 @@
 """How version numbers of an ecosystem compare."""
 
-import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -9,7 +8,11 @@ from packaging.version import InvalidVersion, Version
 
 from tidewaiter.advisories.advisory import RangeKind
 from tidewaiter.core.errors import InputError
+from tidewaiter.sbom.versions import apk as apk_versions
 from tidewaiter.sbom.versions import dpkg
+from tidewaiter.sbom.versions import maven as maven_versions
+from tidewaiter.sbom.versions import rpm as rpm_versions
+from tidewaiter.sbom.versions import semver as semver_versions
 
 Key = Any
 """Something that compares with other keys of the same order: a `Version`, or tuples of one shape."""
@@ -18,13 +21,6 @@ Order = Callable[[str], Key]
 """Key of a version text; raises `ValueError` when the text is no version of this order."""
 
 _REMEMBERED = 100_000
-
-# https://semver.org, section 9 to 11; advisories of ecosystems that allow it leave the minor or patch number out.
-_SEMVER = re.compile(
-    r"(0|[1-9]\d*)(?:\.(0|[1-9]\d*))?(?:\.(0|[1-9]\d*))?(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?"
-    r"(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?",
-    re.ASCII,
-)
 
 
 @lru_cache(_REMEMBERED)
@@ -45,26 +41,29 @@ def debian(text: str) -> Key:
         raise ValueError(error.message) from error
 
 
-@lru_cache(_REMEMBERED)
-def semver(text: str) -> Key:
-    """Key by the precedence of SemVer 2.0, section 11; build metadata does not count."""
-    match = _SEMVER.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{text[:100]!r} is no semantic version")
-    numbers = tuple(int(match[group] or 0) for group in (1, 2, 3))
-    if match[4] is None:
-        return numbers, (1,)
-    # A number is lower than any word; a version with a pre-release is lower than the one without.
-    parts = tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in match[4].split("."))
-    return numbers, (0, parts)
+apk: Order = lru_cache(_REMEMBERED)(apk_versions.key)
+rpm: Order = lru_cache(_REMEMBERED)(rpm_versions.key)
+maven: Order = lru_cache(_REMEMBERED)(maven_versions.Key)
+semver: Order = lru_cache(_REMEMBERED)(semver_versions.key)
+go: Order = lru_cache(_REMEMBERED)(semver_versions.go_key)
 
-
-_ORDERS: dict[str, Order] = {"PyPI": pep440, "Debian": debian, "Ubuntu": debian}
+_SEMANTIC: dict[str, Order] = {"npm": semver, "crates.io": semver, "Go": go}
+_ORDERS: dict[str, Order] = {
+    "PyPI": pep440,
+    **dict.fromkeys(("Debian", "Ubuntu"), debian),
+    **dict.fromkeys(("Alpine", "Chainguard", "Wolfi"), apk),
+    **dict.fromkeys(
+        ("AlmaLinux", "Azure Linux", "Mageia", "Photon OS", "Red Hat", "Rocky Linux", "SUSE", "openEuler", "openSUSE"),
+        rpm,
+    ),
+    "Maven": maven,
+    **_SEMANTIC,
+}
 
 
 def order_of(family: str, kind: RangeKind) -> Order | None:
     """The order that a range of `kind` uses in the ecosystem `family`; None when it is not known here."""
-    return semver if kind == "SEMVER" else _ORDERS.get(family)
+    return _SEMANTIC.get(family, semver) if kind == "SEMVER" else _ORDERS.get(family)
 
 
 def release_of(family: str, text: str) -> str:

@@ -2,8 +2,10 @@
 
 import re
 from functools import cache, lru_cache
+from pathlib import Path
 
-from license_expression import ExpressionError, ExpressionParseError, Licensing, get_spdx_licensing
+import msgspec
+from license_expression import Licensing, build_spdx_licensing, vendored_scancode_licensedb_index_location
 
 # An expression is short and plain; anything else is prose and never reaches the parser.
 _PLAIN = re.compile(r"[A-Za-z0-9.+()\- ]{1,300}")
@@ -11,8 +13,14 @@ _NESTING = 10
 
 
 @cache
+def load() -> bytes:
+    """The list of SPDX, read from its file. A process that can open none later calls this before."""
+    return Path(vendored_scancode_licensedb_index_location).read_bytes()
+
+
+@cache
 def _licensing() -> Licensing:
-    return get_spdx_licensing()
+    return build_spdx_licensing(msgspec.json.decode(load()))
 
 
 @lru_cache(maxsize=4096)
