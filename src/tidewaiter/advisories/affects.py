@@ -95,12 +95,14 @@ class Scope:
     def decide_by_ranges(self, version: str) -> Decision:
         """Whether the ranges include `version`; the `versions` list apart."""
         unread = not self._readable
+        own = _key(self._order, version)
         for line in self._lines:
-            included = self._includes(line, version)
+            key = own if line.order is self._order else _key(line.order, version)
+            included = self._includes(line, version, key)
             if included:
                 return "affected"
             unread = unread or included is None
-        if unread or (self._order is not None and _key(self._order, version) is None):
+        if unread or (self._order is not None and own is None):
             return "undecided"
         return "unaffected"
 
@@ -127,11 +129,10 @@ class Scope:
             points.update(line.limits)
         return points
 
-    def _includes(self, line: _Line, version: str) -> bool | None:
-        """Whether the range includes the version; None when the version is none in the range's order."""
+    def _includes(self, line: _Line, version: str, key: Key | None) -> bool | None:
+        """Whether the range includes the version with `key` in its order; None when it is no version there."""
         if line.always and not line.bounds and not line.limits:
             return True
-        key = _key(line.order, version)
         if key is None:
             return None
         if line.limits and not any(key < limit for limit in line.limits):

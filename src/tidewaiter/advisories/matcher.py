@@ -14,12 +14,16 @@ from tidewaiter.advisories import names, severity
 from tidewaiter.advisories.advisory import Advisory, Affected, family
 from tidewaiter.advisories.affects import Index, Standing
 from tidewaiter.advisories.database import Database
+from tidewaiter.advisories.exploited import Exploitation, Exploitations
 from tidewaiter.advisories.finding import Coverage, Finding, NotChecked, ScanResult
 from tidewaiter.advisories.merge import Hit, group, is_named
 from tidewaiter.advisories.versions import Key
 from tidewaiter.sbom.component import Component
 
 _PackageVersion = tuple[str, str, str]
+
+_BY_SOURCE_RPM = frozenset({"Rocky Linux"})
+"""AlmaLinux names the packages that are installed."""
 
 _OWN_DATABASE = {"PyPI": "PYSEC-", "Debian": "DEBIAN-", "Ubuntu": "UBUNTU-"}
 
@@ -51,6 +55,7 @@ class _Vulnerability(NamedTuple):
     facts: _Facts
     aliases: tuple[str, ...]
     fixed_in: tuple[str, ...]
+    exploitation: Exploitation
 
 
 class _Answer(NamedTuple):
@@ -69,6 +74,7 @@ class Matcher:
         self._revision = ""
         self._packages: dict[tuple[str, str], _Package] = {}
         self._answers: dict[_PackageVersion, _Answer] = {}
+        self._exploitations: Exploitations | None = None
 
     def match(self, components: Iterable[Component]) -> ScanResult:
         """Findings, and what was not checked, for `components`; equal input and data give an equal result.
@@ -84,6 +90,7 @@ class Matcher:
             if revision != self._revision:
                 self._packages.clear()
                 self._answers.clear()
+                self._exploitations = Exploitations(self._database)
                 self._revision = revision
             coverage = self._database.coverage()
             findings: set[Finding] = set()
@@ -97,23 +104,24 @@ class Matcher:
                     not_checked.add(_not_checked(component, _why_no_data(component.ecosystem)))
                 else:
                     used[data.ecosystem] = data
-                answer = self._answer(_subject(component))
+                answer = self._answer(subject(component))
                 findings.update(_finding(component, item) for item in answer.vulnerabilities)
                 if answer.undecided:
                     not_checked.add(_not_checked(component, _why_undecided(component, answer), answer.undecided))
         return ScanResult(
-            findings=tuple(sorted(findings, key=_finding_key)),
+            findings=tuple(sorted(findings, key=finding_key)),
             not_checked=tuple(sorted(not_checked, key=lambda item: (item.purl, item.reason))),
             coverage=tuple(used[ecosystem] for ecosystem in sorted(used)),
             revision=revision,
             oldest_as_of=min((data.as_of for data in used.values()), default=""),
         )
 
-    def _answer(self, subject: _PackageVersion) -> _Answer:
-        answer = self._answers.get(subject)
+    def _answer(self, asked: _PackageVersion) -> _Answer:
+        answer = self._answers.get(asked)
         if answer is None:
-            ecosystem, name, version = subject
-            answer = self._answers[subject] = _work_out(self._package(ecosystem, name), version)
+            ecosystem, name, version = asked
+            known = self._exploitations or Exploitations(self._database)
+            answer = self._answers[asked] = _work_out(self._package(ecosystem, name), version, known)
         return answer
 
     def _package(self, ecosystem: str, name: str) -> _Package:
@@ -133,7 +141,7 @@ _CLEAN = _Answer((), ())
 _UNHEARD_OF = _Package("", ())
 
 
-def _work_out(package: _Package, version: str) -> _Answer:
+def _work_out(package: _Package, version: str, exploitations: Exploitations) -> _Answer:
     if not package.entries:
         return _CLEAN
     standing = package.index.standing(version)
@@ -147,7 +155,8 @@ def _work_out(package: _Package, version: str) -> _Answer:
             if facts is None:
                 facts = package.facts[numbers] = _facts([package.entries[number] for number in numbers], package.own)
             aliases = tuple(sorted(item.names - {facts.advisory}))
-            found.append(_Vulnerability(facts, aliases, _fixed_in(package, numbers, version)))
+            fixed = _fixed_in(package, numbers, version)
+            found.append(_Vulnerability(facts, aliases, fixed, exploitations.of(item.names)))
         known = set[str]().union(*(item.names for item in groups))
         undecided = {package.entries[number][0] for number in standing.undecided}
         open_ids = sorted({advisory.id for advisory in undecided if not is_named(advisory, known)})
@@ -155,7 +164,7 @@ def _work_out(package: _Package, version: str) -> _Answer:
     return answer
 
 
-def _subject(component: Component) -> _PackageVersion:
+def subject(component: Component) -> _PackageVersion:
     """Ecosystem, name and version that advisories of the component's ecosystem speak of."""
     if component.kind in {"deb", "apk"}:
         return (
@@ -163,6 +172,11 @@ def _subject(component: Component) -> _PackageVersion:
             component.source_name or component.name,
             component.source_version or component.version,
         )
+    if component.kind == "rpm" and family(component.ecosystem) in _BY_SOURCE_RPM:
+        # The name of a source package's file has no epoch; its packages have that of the source.
+        epoch, colon, _ = component.version.rpartition(":")
+        version = f"{epoch}{colon}{component.source_version}" if component.source_version else component.version
+        return component.ecosystem, component.source_name or component.name, version
     return component.ecosystem, names.normalise(component.ecosystem, component.name), component.version
 
 
@@ -220,10 +234,14 @@ def _finding(component: Component, item: _Vulnerability) -> Finding:
         found_as=item.facts.found_as,
         published=item.facts.published,
         modified=item.facts.modified,
+        kev=item.exploitation.kev,
+        epss=item.exploitation.epss,
+        epss_percentile=item.exploitation.epss_percentile,
     )
 
 
-def _finding_key(finding: Finding) -> tuple[str, int, str, str]:
+def finding_key(finding: Finding) -> tuple[str, int, str, str]:
+    """Sort key: purl, the worst severity first, id."""
     return finding.component_purl, -severity.LEVELS.index(finding.severity), finding.advisory, finding.found_as
 
 
@@ -244,5 +262,5 @@ def _why_no_data(ecosystem: str) -> str:
 
 def _why_undecided(component: Component, answer: _Answer) -> str:
     shown = ", ".join(answer.undecided[:3]) + (", …" if len(answer.undecided) > 3 else "")
-    _, name, version = _subject(component)
+    _, name, version = subject(component)
     return f"version {version!r} of {name} cannot be compared with the versions in {shown}"

@@ -36,18 +36,23 @@ def _cves(names: frozenset[str]) -> set[str]:
 
 
 def _united(hits: Iterable[Hit[Value]]) -> list[Group[Value]]:
-    """Hits that share a name, directly or through others."""
+    """Hits that share a name, directly or through others; in the order of `hits`, groups in that of their last ones."""
     group_of: dict[str, int] = {}
-    groups: dict[int, Group[Value]] = {}
-    for place, hit in enumerate(hits):
-        united = Group(set(_names(hit.advisory)), [hit])
-        for other in sorted({group_of[name] for name in united.names if name in group_of}, reverse=True):
-            earlier = groups.pop(other)
-            united.names.update(earlier.names)
-            united.hits[:0] = earlier.hits
-        groups[place] = united
-        group_of.update(dict.fromkeys(united.names, place))
-    return list(groups.values())
+    names: dict[int, set[str]] = {}
+    places: dict[int, list[int]] = {}
+    ordered = list(hits)
+    for place, hit in enumerate(ordered):
+        names[place], places[place] = set(_names(hit.advisory)), [place]
+        met = {place, *(group_of[name] for name in names[place] if name in group_of)}
+        largest = max(met, key=lambda one: (len(names[one]), one))  # the smaller join it: a long chain stays cheap
+        for other in sorted(met - {largest}):
+            group_of.update(dict.fromkeys(names[other], largest))
+            names[largest] |= names.pop(other)
+            places[largest] += places.pop(other)
+        if largest == place:
+            group_of.update(dict.fromkeys(names[place], place))
+    by_last = sorted(places, key=lambda one: max(places[one]))
+    return [Group(names[one], [ordered[place] for place in sorted(places[one])]) for one in by_last]
 
 
 def group(hits: Iterable[Hit[Value]]) -> list[Group[Value]]:

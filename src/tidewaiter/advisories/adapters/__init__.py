@@ -1,0 +1,1 @@
+"""What other programs and people say of an image: reports of scanners, and VEX documents."""
