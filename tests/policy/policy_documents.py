@@ -31,8 +31,40 @@ GOOD: dict[str, Any] = {
         "dirty": False,
         "builder": "ci.example/builder",
     },
+    "base": {
+        "name": "debian12-python3.11",
+        "digest": "sha256:" + "c" * 64,
+        "approved": True,
+        "expired": False,
+        "retired": False,
+        "outdated": False,
+        "owner": "platform team",
+        "expires_at": "2026-06-30T00:00:00Z",
+        "reason": "",
+    },
     "programs": [],
-    "packages": {"python": {"numpy": ["2.1.0"]}, "deb": {"libc6": ["2.36-9+deb12u9"]}},
+    "exposed": [],
+    "attached": {
+        name: {"state": "present", "created": "2026-01-30T12:00:00Z", "age_days": 1}
+        for name in ("sbom", "provenance", "signature")
+    },
+    "framework": {
+        "tensorflow": "2.18.0",
+        "python": "3.11.2",
+        "cuda": "12.5.82",
+        "cudnn": "9.3.0.75",
+        "serving": "",
+        "least_driver": "525.60.13",
+        "tested": "yes",
+        "tested_reason": "TensorFlow 2.18 with Python 3.9-3.12, CUDA 12.5 and cuDNN 9.3 is a tested configuration",
+        "nearest_tested": "TensorFlow 2.18 with Python 3.9-3.12, CUDA 12.5 and cuDNN 9.3",
+        "conflicts": [],
+    },
+    "packages": {
+        "python": {"numpy": ["2.1.0"]},
+        "deb": {"libc6": ["2.36-9+deb12u9"]},
+        "licenses": {"BSD-3-Clause": ["numpy"], "LGPL-2.1-or-later": ["libc6"]},
+    },
     "findings": [],
     "not_checked": [],
     "advisories": {
@@ -53,6 +85,10 @@ FINDING: dict[str, Any] = {
     "severity": "high",
     "fixed_in": ["10.3.0"],
     "upgrade_to": "10.3.0",
+    "waived_by": "",
+    "kev": False,
+    "epss": 0.01,
+    "epss_percentile": 0.5,
 }
 
 PASSING = 'package p\n\nresults contains {"id": "a.b", "status": "pass", "evidence": [], "remedy": ""}\n'

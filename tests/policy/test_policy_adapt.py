@@ -1,13 +1,15 @@
 import datetime as dt
 
+import msgspec
 import pytest
 
-from tidewaiter.advisories.finding import Coverage, Finding, NotChecked, ScanResult
-from tidewaiter.inspection.facts import ImageFacts, Program
+from tidewaiter.advisories.finding import Coverage, Finding, NotChecked, ScanResult, Vex
+from tidewaiter.inspection import framework_record
+from tidewaiter.inspection.facts import Exposed, ImageFacts, Program
 from tidewaiter.oci import digest
 from tidewaiter.oci.reference import Reference, parse
-from tidewaiter.policy.adapt import build_input
-from tidewaiter.policy.input import PolicyInput
+from tidewaiter.policy.adapt import NOTHING_KNOWN, build_input, document
+from tidewaiter.policy.input import AttachedInput, PolicyInput
 from tidewaiter.sbom.component import Component
 
 NOW = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)
@@ -96,6 +98,12 @@ def built(result: ScanResult, named: str = "store:vision/mnist:0123456789ab", **
     )
 
 
+def made(facts: ImageFacts = FACTS, attached: AttachedInput = NOTHING_KNOWN) -> PolicyInput:
+    """The policy input for these facts."""
+    named = parse("store:vision/mnist:0123456789ab")
+    return build_input(facts, scan(), reference=named, environment="staging", now=NOW, attached=attached)
+
+
 def test_facts_arrive_in_the_document() -> None:
     """What inspection found is what rules see, with names as rules compare them."""
     document = built(scan())
@@ -106,6 +114,40 @@ def test_facts_arrive_in_the_document() -> None:
     assert document.packages.deb == {"libc6": ("2.36-9",)}
     assert document.now == "2026-01-31T12:00:00Z"
     assert document.image.builder == "local"
+
+
+def test_the_framework_record_arrives_in_the_document() -> None:
+    """What was found of TensorFlow and CUDA is there word for word; without a record all is empty and unknown."""
+    record = framework_record.of((component("python", "tensorflow", "2.15.1"),), (), {"PYTHON_VERSION": "3.12.1"})
+    facts = msgspec.structs.replace(FACTS, framework=record)
+    named = parse("store:vision/mnist:0123456789ab")
+    framework = build_input(facts, scan(), reference=named, environment="staging", now=NOW).framework
+    assert (framework.tensorflow, framework.python, framework.tested) == ("2.15.1", "3.12.1", "no")
+    assert framework.tested_reason == "Python 3.12 is not one of 3.9-3.11"
+    assert framework.nearest_tested == "TensorFlow 2.15 with Python 3.9-3.11"
+    nothing = built(scan()).framework
+    assert (nothing.tensorflow, nothing.tested, nothing.conflicts) == ("", "unknown", ())
+
+
+def test_a_suppressed_finding_is_told_apart() -> None:
+    """Rules that look at findings do not see it; it stands beside them with the statement that suppresses it."""
+    vex = Vex(
+        status="not_affected",
+        justification="component_not_present",
+        statement="",
+        author="",
+        timestamp="",
+        source="vex.json",
+        document=digest.of(b"vex"),
+    )
+    gone = msgspec.structs.replace(finding(YAML, "CVE-1", "7"), vex=vex)
+    document = built(msgspec.structs.replace(scan((finding(PILLOW, "CVE-2"),)), suppressed=(gone,)))
+    assert [one.advisory for one in document.findings] == ["CVE-2"]
+    (one,) = document.suppressed
+    assert (one.advisory, one.name, one.status) == ("CVE-1", "pyyaml-x", "not_affected")
+    assert (one.justification, one.document) == ("component_not_present", digest.of(b"vex"))
+    with pytest.raises(ValueError, match="CVE-2 is suppressed without a statement"):
+        built(msgspec.structs.replace(scan(), suppressed=(finding(PILLOW, "CVE-2"),)))
 
 
 def test_local_is_never_a_registered_builder() -> None:
@@ -195,3 +237,41 @@ def test_age_is_counted_from_each_feed() -> None:
         ("PyPI", "2026-01-23T00:00:00Z", 8),
         ("Debian:12", "", 0),
     ]
+
+
+def test_licences_name_their_packages_of_all_kinds() -> None:
+    """One entry for each licence; a package with several stands under each, one without under none."""
+    parts = (
+        msgspec.structs.replace(PILLOW, licenses=("MIT", "BSD-3-Clause")),
+        msgspec.structs.replace(LIBC, licenses=("MIT",)),
+        YAML,
+    )
+    facts = msgspec.structs.replace(FACTS, components=parts)
+    assert made(facts=facts).packages.licenses == {"BSD-3-Clause": ("Pillow",), "MIT": ("Pillow", "libc6")}
+
+
+def test_exposed_files_are_counted_by_kind_with_examples() -> None:
+    """Ten thousand files of one kind are one entry; of a secret its rule and line are told."""
+    many = tuple(Exposed(path=f"/f{number:05}", kind="world_writable", layer="l") for number in range(10_000))
+    secret = Exposed(path="/app/.env", kind="secret", layer="l", rule="aws-key", line=3)
+    found = made(facts=msgspec.structs.replace(FACTS, exposed=(*many, secret))).exposed
+    assert [(one.kind, one.count) for one in found] == [("secret", 1), ("world_writable", 10_000)]
+    assert found[0].examples == ("/app/.env:3 (aws-key)",)
+    assert found[1].examples == tuple(f"/f{number:05}" for number in range(5))
+
+
+def test_attached_document_is_told_by_its_newest() -> None:
+    """The newest counts, with its age in whole days; without one the caller says what that means."""
+    newest = dt.datetime(2026, 1, 20, 13, tzinfo=dt.UTC)
+    told = document([newest - dt.timedelta(days=300), newest], NOW, otherwise="absent")
+    assert (told.state, told.created, told.age_days) == ("present", "2026-01-20T13:00:00Z", 10)
+    assert document([], NOW, otherwise="unknown").state == "unknown"
+    assert made().attached.signature.state == "unknown"
+
+
+def test_passing_of_time_alone_changes_no_question() -> None:
+    """The age of what is attached is no part of what a verdict is named by; when it was made is."""
+    old, older = (document([NOW], NOW + dt.timedelta(days=days), otherwise="absent") for days in (1, 2))
+    asked = [msgspec.structs.replace(NOTHING_KNOWN, signature=one) for one in (old, older)]
+    assert made(attached=asked[0]).without_times() == made(attached=asked[1]).without_times()
+    assert made(attached=asked[0]).without_times() != made().without_times()

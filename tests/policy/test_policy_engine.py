@@ -74,6 +74,21 @@ def test_endless_rule_is_killed_and_denies(tmp_path: Path) -> None:
             os.kill(before, 0)
 
 
+def test_endless_rule_of_one_team_delays_no_other(tmp_path: Path) -> None:
+    """While one team's rule runs to its deadline, another team's images are decided at once."""
+    slow = make_pack(tmp_path, SWITCHED.format(explosion=ENDLESS), "a.b")
+    with EmbeddedEngine(slow, seconds=3) as endless, EmbeddedEngine(make_pack(tmp_path, PASSING, "a.b")) as other:
+        started = time.monotonic()
+        with ThreadPoolExecutor(4) as threads:
+            stuck = [threads.submit(decide, document(image__dirty=True), endless) for _ in range(3)]
+            answers = [decide(document(), other).allowed for _ in range(20)]
+            waited = time.monotonic() - started
+            assert not any(one.done() for one in stuck)
+        assert all(answers)
+        assert waited < 3
+        assert all(one.result().undetermined for one in stuck)
+
+
 def test_memory_explosion_denies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rule that fills the memory ends its child at RLIMIT_AS, denies, and the next evaluation works."""
     monkeypatch.setattr(limits, "POLICY_CHILD_BYTES", 200 * limits.MIB)
@@ -130,9 +145,9 @@ def test_child_that_answers_oddly_at_start_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
 ) -> None:
     """Another program in the child's place, or one that ends at once, is an error and never an answer."""
-    from tidewaiter.policy import process
+    from tidewaiter.policy import engine
 
-    monkeypatch.setattr(process, "_COMMAND", ("-c", text))
+    monkeypatch.setattr(engine, "COMMAND", ("-c", text))
     with pytest.raises(ChildError):
         EmbeddedEngine(make_pack(tmp_path, PASSING, "a.b"))
 

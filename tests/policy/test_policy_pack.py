@@ -13,7 +13,10 @@ def test_default_pack_has_a_rule_file_and_tests() -> None:
     pack = packs.default_pack()
     assert len(pack.rules) >= 14
     assert {module.path for module in pack.tests} >= {"image_test.rego", "advisories_test.rego"}
-    assert all(rule.levels.production == "deny" for rule in pack.rules)
+    # Every new base makes the images on the last one outdated, and an untested combination often works: production is
+    # told.
+    lenient = [rule.id for rule in pack.rules if rule.levels.production != "deny"]
+    assert lenient == ["base.not-outdated", "framework.tested"]
 
 
 def test_revision_names_what_decides(tmp_path: Path) -> None:
@@ -76,7 +79,7 @@ def test_folder_without_manifest_is_no_pack(tmp_path: Path) -> None:
     """A folder without pack.toml, and a missing folder, are errors that say so."""
     with pytest.raises(InputError, match=r"no pack\.toml"):
         packs.load(tmp_path)
-    with pytest.raises(InputError, match="is not a folder"):
+    with pytest.raises(InputError, match="is neither a folder nor a file"):
         packs.load(tmp_path / "missing")
 
 

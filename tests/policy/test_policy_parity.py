@@ -1,4 +1,4 @@
-"""The embedded engine and a real OPA must agree on the shipped pack."""
+"""The embedded engine and a real OPA must give the same verdicts."""
 
 import json
 import subprocess
@@ -8,122 +8,123 @@ from typing import Any
 
 import msgspec
 import pytest
-from policy_documents import FINDING, document
+from parity_cases import DIFFERENT, DOCUMENTS, ENVIRONMENTS, EXPRESSIONS, MODULES, MUTATIONS, rego, rule_id
+from policy_documents import change, document, make_pack
 
 import tidewaiter.policy
 from servers import Tool
-from tidewaiter.policy.engine import EmbeddedEngine
+from tidewaiter.policy.engine import EmbeddedEngine, Engine
 from tidewaiter.policy.input import PolicyInput
-from tidewaiter.policy.pack import default_pack
-
-pytestmark = pytest.mark.interop
+from tidewaiter.policy.opa import OpaEngine
+from tidewaiter.policy.pack import Pack, default_pack
+from tidewaiter.policy.results import RuleResult, compare
+from tidewaiter.policy.verdict import decide
 
 ROOM = Path(tidewaiter.policy.__file__).parent
 PACK = ROOM / "packs" / "default"
 SCHEMA = ROOM / "schema" / "policy-input.schema.json"
 
-MANY = [
-    {
-        **FINDING,
-        "advisory": f"PYSEC-2024-{number}",
-        "name": f"package-{number % 7}",
-        "purl": f"pkg:pypi/package-{number % 7}@1.0",
-        "severity": ["critical", "high", "medium", "low", "none", "unknown"][number % 6],
-        "kind": ["python", "deb", "model"][number % 3],
-        "fixed_in": [[], ["1.1"], ["1.1", "2.0"]][number % 3],
-        "upgrade_to": ["", "1.1", ""][number % 3],
-    }
-    for number in range(40)
-]
-DOCUMENTS: list[dict[str, Any]] = [
-    {},
-    {"image__user": "root", "image__runs_as_root": True},
-    {"image__user": 'quo"ted\\ü', "image__runs_as_root": True},
-    {"programs": [{"path": path, "kind": "shell"} for path in ("/bin/sh", "/bin/bash", "/a")]},
-    {"programs": [{"path": "/usr/bin/pip", "kind": "package_manager"}, {"path": "/usr/bin/gcc", "kind": "compiler"}]},
-    {"programs": [{"path": "/usr/sbin/sshd", "kind": "ssh_server"}, {"path": "/jupyter", "kind": "jupyter"}]},
-    {"packages": {"python": {"jupyterlab": ["4.0", "4.1"], "notebook": ["7.0"]}, "deb": {"openssh-server": ["9"]}}},
-    {"image__tag": "latest"},
-    {"image__tag": "2.15.0-latest"},
-    {"image__tag": ""},
-    {"image__tag": "", "image__pinned": True},
-    {"image__tag": "prod", "image__name": "mnist"},
-    {"image__tag": "2.15.0-gpu", "image__name": ""},
-    {"image__tag": "0123456789ab-dirty", "image__dirty": True},
-    {"findings": [FINDING]},
-    {"findings": MANY},
-    {"findings": [{**FINDING, "severity": "unknown", "upgrade_to": "", "fixed_in": ["1", "2"]}]},
-    {"findings": [{**FINDING, "kind": "deb"}, FINDING]},
-    {"not_checked": [{"ecosystem": "Debian:12", "reason": "no data", "count": 33, "examples": ["a 1", "b 2"]}]},
-    {"advisories__feeds": []},
-    {"advisories__feeds": [{"ecosystem": "PyPI", "as_of": "2024-10-10T00:00:00Z", "age_days": 478}]},
-    {"advisories__feeds": [{"ecosystem": "PyPI", "as_of": "", "age_days": 0}]},
-    {"image__builder": "local"},
-    {"image__builder": "local", "settings__registered_builders": ["local"]},
-    {"environment": "research", "findings": MANY, "image__dirty": True, "image__runs_as_root": True},
+QUESTIONS: list[dict[str, Any]] = [
+    change(base, {**changes, "environment": environment})
+    for base in DOCUMENTS.values()
+    for changes in MUTATIONS.values()
+    for environment in ENVIRONMENTS
 ]
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[EmbeddedEngine]:
-    """One engine with the default pack."""
+def embedded() -> Iterator[EmbeddedEngine]:
+    """The embedded engine with the default pack."""
     with EmbeddedEngine(default_pack()) as engine:
         yield engine
 
 
-def of_embedded(engine: EmbeddedEngine, question: PolicyInput) -> dict[str, Any]:
-    """Results by package, from the embedded engine."""
-    evaluation = engine.evaluate(question)
-    assert not evaluation.failure
-    assert not [answer.error for answer in evaluation.packages.values() if answer.error]
-    return {package: json.loads(bytes(answer.value)) for package, answer in evaluation.packages.items()}
+@pytest.fixture(scope="module")
+def edges(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    """A pack with every edge case of Rego."""
+    files, ids = rego()
+    return make_pack(tmp_path_factory.mktemp("edges"), files, *ids)
 
 
-def of_opa(opa: str, folder: Path, question: PolicyInput, packages: list[str]) -> dict[str, Any]:
-    """Results by package, from a real OPA with strict built-in errors."""
-    (folder / "input.json").write_bytes(msgspec.json.encode(question))
-    query = "{" + ", ".join(f'"{package}": data.{package}.results' for package in packages) + "}"
-    answer = subprocess.run(
-        [opa, "eval", "--strict-builtin-errors", "--data", PACK, "--input", folder / "input.json", query],
-        check=True,
-        capture_output=True,
-    )
-    result: dict[str, Any] = json.loads(answer.stdout)["result"][0]["expressions"][0]["value"]
-    return result
+def results(engine: Engine, question: PolicyInput) -> dict[str, RuleResult]:
+    """Results by rule; the texts of errors are each engine's own."""
+    found = compare(engine.pack.rules, engine.evaluate(question))
+    return {
+        result.id: result
+        if result.status != "undetermined"
+        else msgspec.structs.replace(result, evidence=("could not be evaluated",))
+        for result in found
+        if engine.pack.rule(result.id)
+    }
 
 
-def by_id(results: dict[str, Any]) -> dict[str, Any]:
-    """Results by rule; sets come in no order."""
-    return {item["id"]: item for items in results.values() for item in items}
+def test_there_are_enough_cases() -> None:
+    """The suite does not shrink unseen."""
+    assert len(EXPRESSIONS) + len(MODULES) >= 100
+    assert len(QUESTIONS) >= 250
 
 
-def test_embedded_engine_and_opa_agree(engine: EmbeddedEngine, tool: Tool, tmp_path: Path) -> None:
-    """For more than twenty inputs, every rule has the same status, evidence and remedy in both engines."""
-    opa = tool("opa")
-    assert len(DOCUMENTS) >= 20
+def test_embedded_engine_gives_every_edge_case_its_value(edges: Pack) -> None:
+    """Each expression has the value that the case states, and where it has none the rule is undetermined."""
+    with EmbeddedEngine(edges) as engine:
+        found = results(engine, document())
+    for name, (expression, value) in EXPRESSIONS.items():
+        result = found[rule_id(name)]
+        if value is None:
+            assert result.status == "undetermined", (expression, result)
+        else:
+            assert (result.status, result.evidence) == ("pass", (value,)), expression
+    for name in MODULES:
+        assert found[rule_id(f"module_{name}")].status == "undetermined", name
+
+
+def test_documents_make_every_rule_pass_and_fail(embedded: EmbeddedEngine) -> None:
+    """The documents show each rule of the default pack from all sides; otherwise they would not show much."""
     statuses = set()
-    for changes in DOCUMENTS:
-        question = document(**changes)
-        embedded = of_embedded(engine, question)
-        assert by_id(of_opa(opa, tmp_path, question, list(embedded))) == by_id(embedded), changes
-        statuses |= {(name, item["status"]) for name, item in by_id(embedded).items()}
-    # Otherwise the inputs would not show much.
-    assert statuses == {(rule.id, status) for rule in engine.pack.rules for status in ("pass", "fail")}
+    for question in QUESTIONS:
+        found = results(embedded, msgspec.convert(question, PolicyInput))
+        statuses |= {(name, result.status) for name, result in found.items()}
+    expected = {(rule.id, status) for rule in embedded.pack.rules for status in ("pass", "fail")}
+    expected |= {(rule.id, "not_applicable") for rule in embedded.pack.rules if rule.id.startswith("framework.")}
+    assert statuses == expected
 
 
+@pytest.mark.interop
+def test_opa_gives_every_edge_case_the_same(edges: Pack, tool: Tool) -> None:
+    """Every edge case of Rego has the same status and the same value in a real OPA."""
+    with EmbeddedEngine(edges) as engine, OpaEngine(edges, Path(tool("opa"))) as opa:
+        ours, theirs = results(engine, document()), results(opa, document())
+    assert {name for name in ours if ours[name] != theirs[name]} == {rule_id(name) for name in DIFFERENT}
+    for name, (expression, here, there) in DIFFERENT.items():
+        found = (*ours[rule_id(name)].evidence, *theirs[rule_id(name)].evidence)
+        assert found == (here, there), expression
+
+
+@pytest.mark.interop
+def test_opa_gives_every_document_the_same_verdict(embedded: EmbeddedEngine, tool: Tool) -> None:
+    """Documents times mutations times environments: the same verdict, down to its id."""
+    with OpaEngine(embedded.pack, Path(tool("opa"))) as opa:
+        for question in QUESTIONS:
+            asked = msgspec.convert(question, PolicyInput)
+            assert decide(asked, opa) == decide(asked, embedded), question
+
+
+@pytest.mark.interop
 def test_opa_runs_the_packs_tests(tool: Tool) -> None:
     """The pack's own tests pass in a real OPA as well."""
     answer = subprocess.run([tool("opa"), "test", "--format=json", PACK], check=True, capture_output=True)
-    results = json.loads(answer.stdout)
-    assert len(results) >= 30
-    assert not [item for item in results if item.get("fail") or item.get("error")]
+    found = json.loads(answer.stdout)
+    assert len(found) >= 70
+    assert not [item for item in found if item.get("fail") or item.get("error")]
 
 
+@pytest.mark.interop
 def test_opa_checks_the_pack_against_our_schema(tool: Tool) -> None:
     """OPA's strict mode and its own type checker, given our schema, find nothing wrong."""
     subprocess.run([tool("opa"), "check", "--strict", "--schema", SCHEMA, PACK], check=True, capture_output=True)
 
 
+@pytest.mark.interop
 def test_opa_finds_the_mistakes_that_we_find(tool: Tool, tmp_path: Path) -> None:
     """Our schema makes OPA refuse the same typing mistakes: the schema is one that others can use."""
     (tmp_path / "a.rego").write_text(

@@ -30,7 +30,7 @@ def test_one_result_for_each_rule_passes(tmp_path: Path) -> None:
     [
         ("package p\n\nx := 1", "it gave no result"),
         (f"package p\n\nresults contains {RESULT} if input.image.dirty", "it gave no result"),
-        (f"package p\n\nresults := [{RESULT}] if input.image.dirty", "malformed result"),
+        (f"package p\n\nresults := [{RESULT}] if input.image.dirty", "results is undefined"),
         (
             f"package p\n\nresults contains {RESULT}\n\nresults contains {RESULT.replace('pass', 'not_applicable')}",
             "it gave 2",

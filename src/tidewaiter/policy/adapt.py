@@ -3,32 +3,44 @@
 import datetime as dt
 import re
 from collections.abc import Iterable
-from typing import cast, get_args
+from typing import Literal, cast, get_args
 
 from tidewaiter.advisories.advisory import family
 from tidewaiter.advisories.finding import Finding, NotChecked, ScanResult
 from tidewaiter.advisories.versions import order_of
 from tidewaiter.core import clock
 from tidewaiter.core.project import Environment
-from tidewaiter.inspection.facts import ImageFacts
+from tidewaiter.inspection.facts import Exposed, FrameworkRecord, ImageFacts
 from tidewaiter.oci.reference import LayoutReference, Reference, RegistryReference, StoreReference
 from tidewaiter.policy.input import (
+    NO_BASE,
     AdvisoriesInput,
+    AttachedInput,
+    BaseInput,
+    DocumentInput,
+    ExposedInput,
     FeedInput,
     FindingInput,
+    FrameworkInput,
     ImageInput,
     NotCheckedInput,
     PackagesInput,
     PolicyInput,
     ProgramInput,
     SettingsInput,
+    SuppressedInput,
 )
 from tidewaiter.sbom.component import Component, Kind
 
 LOCAL_BUILDER = "local"
 """The builder of everything that no registered builder vouches for."""
 
+_UNKNOWN = DocumentInput(state="unknown", created="", age_days=0)
+NOTHING_KNOWN = AttachedInput(sbom=_UNKNOWN, provenance=_UNKNOWN, signature=_UNKNOWN)
+"""Nobody looked what is attached to the image."""
+
 _EXAMPLES = 5
+_LICENSE = 500
 # At the end, or before what names the platform or the base that the image was put on.
 _DIRTY = re.compile(r"-dirty(-|$)")
 _SEPARATORS = re.compile(r"[-_.]+")
@@ -41,6 +53,8 @@ def build_input(
     reference: Reference,
     environment: Environment,
     now: dt.datetime,
+    base: BaseInput = NO_BASE,
+    attached: AttachedInput = NOTHING_KNOWN,
     dirty: bool | None = None,
     builder: str = LOCAL_BUILDER,
     registered_builders: Iterable[str] = (),
@@ -53,6 +67,8 @@ def build_input(
         reference: how the user named the image: rules look at its name and tag.
         environment: the policy environment.
         now: the time that the decision is made for.
+        base: what the image stands on, proven by its layers.
+        attached: what is attached to the image; see `document`.
         dirty: whether the build's inputs differed from the commit; None reads it from the tag.
         builder: the builder as a verified provenance names it.
         registered_builders: builders that the server's settings accept.
@@ -78,13 +94,32 @@ def build_input(
             dirty=_DIRTY.search(tag) is not None if dirty is None else dirty,
             builder=builder,
         ),
+        base=base,
         programs=tuple(ProgramInput(path=program.path, kind=program.kind) for program in facts.programs),
-        packages=PackagesInput(python=_versions(facts.components, "python"), deb=_versions(facts.components, "deb")),
+        exposed=_exposed(facts.exposed),
+        attached=attached,
+        framework=_framework(facts.framework),
+        packages=PackagesInput(
+            python=_versions(facts.components, "python"),
+            deb=_versions(facts.components, "deb"),
+            licenses=_licenses(facts.components),
+        ),
         findings=_findings(scan.findings),
+        suppressed=tuple(map(_suppressed, scan.suppressed)),
         not_checked=_not_checked((*scan.not_checked, *map(_unread, facts.unread))),
         advisories=AdvisoriesInput(revision=scan.revision, feeds=_feeds(scan, now)),
         settings=SettingsInput(registered_builders=tuple(sorted(set(registered_builders) - {LOCAL_BUILDER}))),
     )
+
+
+def document(
+    created: Iterable[dt.datetime], now: dt.datetime, *, otherwise: Literal["absent", "follows", "unknown"]
+) -> DocumentInput:
+    """What rules are told of documents of one kind, made at these times; `otherwise` when there is none."""
+    newest = max(created, default=None)
+    if newest is None:
+        return DocumentInput(state=otherwise, created="", age_days=0)
+    return DocumentInput(state="present", created=clock.rfc3339(newest), age_days=max(0, (now - newest).days))
 
 
 def _named(reference: Reference) -> tuple[str, str, bool]:
@@ -98,6 +133,21 @@ def _named(reference: Reference) -> tuple[str, str, bool]:
     return "", "", False
 
 
+def _framework(record: FrameworkRecord | None) -> FrameworkInput:
+    return FrameworkInput(
+        tensorflow=record.tensorflow if record else "",
+        python=record.python if record else "",
+        cuda=record.cuda if record else "",
+        cudnn=record.cudnn if record else "",
+        serving=record.serving if record else "",
+        least_driver=record.least_driver if record else "",
+        tested=record.tested if record else "unknown",
+        tested_reason=record.tested_reason if record else "",
+        nearest_tested=record.nearest_tested if record else "",
+        conflicts=record.conflicts if record else (),
+    )
+
+
 def _normalised(kind: str, name: str) -> str:
     return _SEPARATORS.sub("-", name).lower() if kind == "python" else name
 
@@ -108,6 +158,28 @@ def _versions(components: Iterable[Component], kind: Kind) -> dict[str, tuple[st
         if component.kind == kind:
             versions.setdefault(_normalised(kind, component.name), set()).add(component.version)
     return {name: tuple(sorted(found)) for name, found in sorted(versions.items())}
+
+
+def _licenses(components: Iterable[Component]) -> dict[str, tuple[str, ...]]:
+    names: dict[str, set[str]] = {}
+    for component in components:
+        for expression in component.licenses:
+            names.setdefault(expression[:_LICENSE], set()).add(component.name)
+    return {expression: tuple(sorted(found)) for expression, found in sorted(names.items())}
+
+
+def _exposed(found: Iterable[Exposed]) -> tuple[ExposedInput, ...]:
+    groups: dict[str, list[Exposed]] = {}
+    for item in found:
+        groups.setdefault(item.kind, []).append(item)
+    return tuple(
+        ExposedInput(kind=group[0].kind, count=len(group), examples=tuple(sorted(map(_shown, group))[:_EXAMPLES]))
+        for _, group in sorted(groups.items())
+    )
+
+
+def _shown(item: Exposed) -> str:
+    return f"{item.path}:{item.line} ({item.rule})" if item.rule else item.path
 
 
 def _findings(findings: tuple[Finding, ...]) -> tuple[FindingInput, ...]:
@@ -126,8 +198,29 @@ def _findings(findings: tuple[Finding, ...]) -> tuple[FindingInput, ...]:
             severity=finding.severity,
             fixed_in=finding.fixed_in,
             upgrade_to=upgrades[finding.component_purl] if finding.fixed_in else "",
+            waived_by="",
+            kev=finding.kev,
+            epss=finding.epss,
+            epss_percentile=finding.epss_percentile,
         )
         for finding in findings
+    )
+
+
+def _suppressed(finding: Finding) -> SuppressedInput:
+    vex = finding.vex
+    if vex is None or vex.status not in ("not_affected", "fixed"):
+        raise ValueError(f"{finding.advisory} is suppressed without a statement that says so")
+    return SuppressedInput(
+        advisory=finding.advisory,
+        aliases=finding.aliases,
+        purl=finding.component_purl,
+        name=_normalised(finding.kind, finding.name),
+        version=finding.version,
+        severity=finding.severity,
+        status=vex.status,
+        justification=vex.justification,
+        document=vex.document,
     )
 
 

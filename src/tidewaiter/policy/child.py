@@ -1,26 +1,24 @@
 """The process that runs Rego: started by `engine`, without keys, environment, files or network.
 
 Frames both ways are a length (four bytes, big-endian) and that many bytes. The first byte of a request says what it
-is: `L` loads a pack, `E` evaluates a document, `T` runs one test. Answers are JSON. Only the standard library and the
-engine are imported here, so that a child starts fast and holds little that could be misused.
+is: `L` loads a pack, `E` evaluates a document, `T` runs one test, `R` tells what rules read. Answers are JSON. Only the
+standard library and the engine are imported here, so that a child starts fast and holds little that could be misused.
 """
 
-import ctypes
 import json
-import os
 import re
-import resource
 import sys
 
 import regorus
 
+from tidewaiter.core import confined
 from tidewaiter.policy import shapes, syntax
 from tidewaiter.policy.check import Checker
+from tidewaiter.policy.reading import Reader
 
-_CLONE_NEWUSER = 0x10000000
-_CLONE_NEWNET = 0x40000000
-_PR_SET_NO_NEW_PRIVS = 38
 _ERROR = re.compile(r"--> (.+):(\d+):\d+\n(?:.*\n)*?error: (.*)")
+_PART = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_UNDEFINED = '"<undefined>"'
 _MESSAGE = 500
 
 
@@ -30,48 +28,7 @@ class _Loaded:
     def __init__(self) -> None:
         self.engine = regorus.Engine()
         self.packages: list[str] = []
-
-
-def _isolate(address_space: int) -> bool:
-    """Give up what evaluating a rule does not need; whether the network is gone."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    # A new user namespace lets an ordinary user leave the network; hosts may forbid it, and then this is left out.
-    apart: bool = libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0 or libc.unshare(_CLONE_NEWNET) == 0
-    for kind, value in (
-        (resource.RLIMIT_AS, address_space),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NPROC, 0),
-        # No further file: also the name look-up and any socket end here.
-        (resource.RLIMIT_NOFILE, 0),
-    ):
-        resource.setrlimit(kind, (value, value))
-    return apart
-
-
-def _allow_cpu(seconds: float) -> None:
-    """End this process some seconds of computing from now, should the parent not be there to do it."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    soft = int(used.ru_utime + used.ru_stime + seconds) + 2
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
-
-
-def _read(size: int) -> bytes:
-    """Exactly `size` bytes; empty at the end of the input."""
-    parts = bytearray()
-    while len(parts) < size:
-        part = os.read(0, min(size - len(parts), 1 << 20))
-        if not part:
-            return b""
-        parts += part
-    return bytes(parts)
-
-
-def _write(out: int, data: bytes) -> None:
-    frame = memoryview(len(data).to_bytes(4, "big") + data)
-    while frame:
-        frame = frame[os.write(out, frame) :]
+        self.trees: list[syntax.Module] = []
 
 
 def _reason(error: BaseException) -> tuple[str, int, str]:
@@ -126,10 +83,13 @@ def _contents(loaded: _Loaded, trees: list[syntax.Module]) -> bytes:
         for rule in tree.rules:
             name = syntax.names(syntax.head(rule)[1]["refr"])[0]
             if name == "results" and not tree.test:
+                if not all(_PART.fullmatch(part) for part in tree.package):
+                    return _refused([(tree.file, 1, "a package that gives results has a plain name, as `team.images`")])
                 found[package] = None
             if tree.test and name.startswith(("test_", "todo_test_")):
                 cases.append({"file": tree.file, "name": f"{package}.{name}"})
     loaded.packages = sorted(found)
+    loaded.trees = [tree for tree in trees if not tree.test]
     return json.dumps({"packages": loaded.packages, "tests": cases}).encode()
 
 
@@ -140,7 +100,8 @@ def _evaluate(loaded: _Loaded, document: bytes) -> bytes:
     parts = []
     for package in loaded.packages:
         try:
-            answer = '{"value":' + engine.eval_rule_as_json(f"data.{package}.results") + "}"
+            value = engine.eval_rule_as_json(f"data.{package}.results")
+            answer = '{"error":"results is undefined"}' if value == _UNDEFINED else '{"value":' + value + "}"
         except Exception as error:  # noqa: BLE001  # the binding raises RuntimeError and more
             file, line, text = _reason(error)
             answer = json.dumps({"error": f"{file}:{line}: {text}" if file else text})
@@ -161,29 +122,25 @@ def _test(loaded: _Loaded, name: str) -> bytes:
 
 def main() -> None:
     """Serve requests until the parent closes the pipe."""
-    address_space, largest, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-    # Whatever a library prints must not land between two frames.
-    out = os.dup(1)
-    os.dup2(2, 1)
-    apart = _isolate(address_space)
-    _write(out, json.dumps({"ready": True, "network": not apart}).encode())
+    memory, largest, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    out = confined.answers()
+    kept = confined.confine(memory=memory)
+    confined.send(out, json.dumps({"ready": True, "network": kept.network}).encode())
     loaded = _Loaded()
-    while header := _read(4):
-        size = int.from_bytes(header, "big")
-        if size > largest:
-            return
-        request = _read(size)
-        _allow_cpu(seconds)
+    while request := confined.receive(largest):
+        confined.allow_cpu(seconds)
         kind, body = request[:1], request[1:]
         if kind == b"L":
             answer = _load(loaded, json.loads(body))
         elif kind == b"E":
             answer = _evaluate(loaded, body)
+        elif kind == b"R":
+            answer = json.dumps(Reader(loaded.trees).read(json.loads(body))).encode()
         elif kind == b"T":
             answer = _test(loaded, body.decode())
         else:
             return
-        _write(out, answer)
+        confined.send(out, answer)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""The embedded Rego engine: a pool of child processes that hold one pack.
+"""Rego engines: each a pool of child processes that hold one pack.
 
-The parent never parses Rego. A child that dies, is late or answers oddly gives an `Evaluation` that says so; what
-decides with it must deny.
+A pool serves one pack, so that a rule without end delays nobody whose rules are others. The parent never parses Rego.
+A child that dies, is late or answers oddly gives an `Evaluation` that says so; what decides with it must deny.
 """
 
 import threading
+from abc import ABC, abstractmethod
 from typing import Protocol, Self
 
 import msgspec
@@ -13,7 +14,7 @@ from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, LimitError
 from tidewaiter.policy.input import PolicyInput, shipped_schema
 from tidewaiter.policy.pack import Module, Pack
-from tidewaiter.policy.process import Child, ChildError
+from tidewaiter.policy.process import COMMAND, ENVIRONMENT, Child, ChildError
 
 
 class PackageAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,6 +38,14 @@ class TestCase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     file: str
     name: str
+
+
+class Reading(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a rule gives its result, and the fields of `input` that it may read, as paths from `input`."""
+
+    file: str
+    line: int
+    reads: tuple[tuple[str, ...], ...]
 
 
 class Engine(Protocol):
@@ -65,34 +74,41 @@ class _LoadAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refused: tuple[_Refusal, ...] = ()
 
 
-class EmbeddedEngine:
+class PooledEngine(ABC):
     """Evaluates `pack` in up to `children` processes; safe from many threads. Use as a context manager.
 
     Args:
-        pack: read by `pack.load`; it is parsed and checked in the first child at once.
+        pack: read by `pack.load` or `layers.effective`; it is loaded into the first child at once.
+        request: what a child is told to load.
         children: how many evaluations may run at the same time.
         seconds: deadline of one evaluation.
-        with_tests: also load the pack's tests.
 
     Raises:
-        InputError: the pack does not parse, names a field or function that does not exist, or uses a built-in that is
-            not allowed; the message starts with file and line.
+        InputError: the engine refuses the pack; the message starts with file and line.
         ChildError: no child could load the pack in time.
     """
 
-    def __init__(
-        self, pack: Pack, *, children: int = 1, seconds: float = limits.POLICY_SECONDS, with_tests: bool = False
-    ) -> None:
+    def __init__(self, pack: Pack, request: bytes, *, children: int, seconds: float) -> None:
+        if len(request) >= limits.POLICY_INPUT_BYTES:
+            raise LimitError(
+                f"policy pack {pack.name} is over {limits.POLICY_INPUT_BYTES} bytes", next_step="Split the pack."
+            )
         self._pack = pack
         self._seconds = seconds
-        self._request = _load_request(pack, pack.tests if with_tests else ())
+        self._request = request
         self._free = threading.Semaphore(children)
         self._lock = threading.Lock()
         self._idle: list[Child] = []
         self._closed = False
+        self.packages: tuple[str, ...] = ()
+        """Rego packages that give results."""
         self.tests: tuple[TestCase, ...] = ()
-        """Test rules of the pack; empty without `with_tests`."""
+        """Test rules of the pack, when they were loaded."""
         self._idle.append(self._start())
+
+    @abstractmethod
+    def _child(self) -> Child:
+        """A new child without a pack."""
 
     def __enter__(self) -> Self:
         return self
@@ -128,16 +144,8 @@ class EmbeddedEngine:
             return Evaluation(msgspec.json.decode(self._ask(b"E", data), type=dict[str, PackageAnswer]))
         except ChildError as error:
             return Evaluation({}, error.message)
-        except (InputError, msgspec.DecodeError, RecursionError) as error:
+        except (InputError, ValueError, RecursionError) as error:
             return Evaluation({}, f"the policy engine's process answered something odd: {error}")
-
-    def run_test(self, name: str) -> PackageAnswer:
-        """Value of one test rule.
-
-        Raises:
-            ChildError: the child died or was late.
-        """
-        return msgspec.json.decode(self._ask(b"T", name.encode()), type=PackageAnswer)
 
     def _ask(self, kind: bytes, body: bytes) -> bytes:
         with self._free:
@@ -157,7 +165,7 @@ class EmbeddedEngine:
             return answer
 
     def _start(self) -> Child:
-        child = Child(seconds=self._seconds)
+        child = self._child()
         try:
             data = child.ask(b"L", self._request, seconds=limits.POLICY_LOAD_SECONDS)
             answer = msgspec.json.decode(data, type=_LoadAnswer)
@@ -171,12 +179,55 @@ class EmbeddedEngine:
                 next_step="Mend the lines named; policy-input.schema.json lists every field of `input`.",
                 code="bad_pack",
             )
+        self.packages = answer.packages
         self.tests = answer.tests
         return child
 
 
+class EmbeddedEngine(PooledEngine):
+    """The engine that comes with the product; its children also check a pack before they load it.
+
+    Args:
+        pack: read by `pack.load` or `layers.effective`; it is parsed and checked in the first child at once.
+        children: how many evaluations may run at the same time.
+        seconds: deadline of one evaluation.
+        with_tests: also load the pack's tests.
+
+    Raises:
+        InputError: the pack does not parse, names a field or function that does not exist, or uses a built-in that is
+            not allowed; the message starts with file and line.
+        ChildError: no child could load the pack in time.
+    """
+
+    def __init__(
+        self, pack: Pack, *, children: int = 1, seconds: float = limits.POLICY_SECONDS, with_tests: bool = False
+    ) -> None:
+        request = _load_request(pack, pack.tests if with_tests else ())
+        super().__init__(pack, request, children=children, seconds=seconds)
+
+    def _child(self) -> Child:
+        return Child(COMMAND, environment=ENVIRONMENT, seconds=self._seconds)
+
+    def run_test(self, name: str) -> PackageAnswer:
+        """Value of one test rule.
+
+        Raises:
+            ChildError: the child died or was late.
+        """
+        return msgspec.json.decode(self._ask(b"T", name.encode()), type=PackageAnswer)
+
+    def readings(self) -> dict[str, Reading]:
+        """Where each rule stands and what of `input` it reads, by rule; without those whose place cannot be told.
+
+        Raises:
+            ChildError: the child died or was late.
+        """
+        names = msgspec.json.encode([rule.id for rule in self.pack.rules])
+        return msgspec.json.decode(self._ask(b"R", names), type=dict[str, Reading])
+
+
 def _load_request(pack: Pack, tests: tuple[Module, ...]) -> bytes:
-    request = msgspec.json.encode(
+    return msgspec.json.encode(
         {
             "modules": [(module.path, module.text) for module in (*pack.modules, *tests)],
             "tests": [module.path for module in tests],
@@ -184,8 +235,3 @@ def _load_request(pack: Pack, tests: tuple[Module, ...]) -> bytes:
             "schema": msgspec.Raw(shipped_schema()),
         }
     )
-    if len(request) >= limits.POLICY_INPUT_BYTES:
-        raise LimitError(
-            f"policy pack {pack.name} is over {limits.POLICY_INPUT_BYTES} bytes", next_step="Split the pack."
-        )
-    return request

@@ -1,11 +1,17 @@
 """A verdict in words: which rule, what was found, what to change."""
 
+import datetime as dt
+
 import msgspec
 
+from tidewaiter.core import clock
 from tidewaiter.policy.pack import Pack
 from tidewaiter.policy.verdict import Verdict, Violation
 
 _EVIDENCE = 10
+_REFUSED = 10
+WAIVER_ENDS_SOON = dt.timedelta(days=14)
+"""A waiver that a verdict relies on is announced when it ends this soon."""
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -32,9 +38,36 @@ def lines(verdict: Verdict, pack: Pack | None = None) -> list[str]:
     for title, items in (("violations", verdict.violations), ("warnings", verdict.warnings)):
         if items:
             text += [f"{title}:", *violation_lines(items, pack)]
+    text += _waiver_lines(verdict)
     for item in verdict.not_checked:
         examples = _printable(", ".join(item.examples))
         text.append(f"not checked: {item.count} packages of {item.ecosystem} ({item.reason}): {examples}")
+    return text
+
+
+def _waiver_lines(verdict: Verdict) -> list[str]:
+    """Waivers that were used, those that did not count and why, and those that end soon."""
+    text = ["waived:"] if verdict.waived else []
+    for one in verdict.waived:
+        evidence = [*one.violation.evidence[:_EVIDENCE]]
+        if len(one.violation.evidence) > _EVIDENCE:
+            evidence.append(f"{len(one.violation.evidence) - _EVIDENCE} more")
+        text.append(f"  {one.violation.rule} [{one.violation.severity}] by {one.waiver} until {one.expires_at}")
+        text += [f"    found: {_printable(line)}" for line in evidence]
+        text.append(
+            f"    because: {_printable(one.reason)} ({_printable(one.owner)}, reviewed by {_printable(one.reviewer)})"
+        )
+    if verdict.refused_waivers:
+        text.append("waivers that do not count:")
+        text += [
+            f"  {one.waiver} of {one.subject}: {_printable(one.message)}" for one in verdict.refused_waivers[:_REFUSED]
+        ]
+    if len(verdict.refused_waivers) > _REFUSED:
+        text.append(f"  {len(verdict.refused_waivers) - _REFUSED} more")
+    soon = clock.parse_rfc3339(verdict.decided_at) + WAIVER_ENDS_SOON
+    ends = {one.waiver: one.expires_at for one in verdict.waived if clock.parse_rfc3339(one.expires_at) <= soon}
+    for name, end in sorted(ends.items(), key=lambda item: (item[1], item[0])):
+        text.append(f"soon over: the waiver {name} ends at {end}; change what it covers, or ask for a new one before")
     return text
 
 

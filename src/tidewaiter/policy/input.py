@@ -18,6 +18,7 @@ Severity = Literal["critical", "high", "medium", "low", "none", "unknown"]
 # ECMA regular expressions, which JSON schema uses, have no `\\Z`; our own values are parsed digests anyway.
 SchemaDigest = Annotated[Digest, msgspec.Meta(pattern="^(?:sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})$")]
 Count = Annotated[int, msgspec.Meta(ge=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class _Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,11 +52,94 @@ class ImageInput(_Value, frozen=True):
     """Who built it, as far as it is proven; `local` for everything that is not."""
 
 
+class BaseInput(_Value, frozen=True):
+    """The base that the image stands on, by its first layers; all empty and false when it stands on no known one."""
+
+    name: str
+    digest: Annotated[str, msgspec.Meta(pattern="^(?:|sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})$")]
+    """Of the manifest of the base alone."""
+    approved: bool
+    """Somebody approved it, its end is not reached, and it is not retired."""
+    expired: bool
+    """It was approved until a moment that is past."""
+    retired: bool
+    outdated: bool
+    """A base of the same name and platform was approved later."""
+    owner: str
+    """Who answers for it."""
+    expires_at: str
+    """RFC 3339; empty without an end."""
+    reason: str
+    """Why it was retired."""
+
+
+NO_BASE = BaseInput(
+    name="",
+    digest="",
+    approved=False,
+    expired=False,
+    retired=False,
+    outdated=False,
+    owner="",
+    expires_at="",
+    reason="",
+)
+
+
 class ProgramInput(_Value, frozen=True):
     """A program in the image that policy cares about."""
 
     path: str
     kind: ProgramKind
+
+
+class ExposedInput(_Value, frozen=True):
+    """Files of one kind that help an attacker: they give rights away, or hold a secret."""
+
+    kind: Literal["secret", "set_gid", "set_uid", "world_writable"]
+    count: Count
+    examples: tuple[str, ...]
+    """Paths; of a secret also the line and the rule that knew it, never the secret."""
+
+
+class DocumentInput(_Value, frozen=True):
+    """Something that is attached to the image: whether, and since when."""
+
+    state: Literal["absent", "follows", "present", "unknown"]
+    """`follows`: whoever asks attaches it right after an allow. `unknown`: nobody looked, or could not."""
+    created: str
+    """RFC 3339 of the newest; empty when there is none."""
+    age_days: Count
+    """Whole days from `created` to `now`; 0 when `created` is empty."""
+
+
+class AttachedInput(_Value, frozen=True):
+    """What is attached to the image, as far as the catalog knows it."""
+
+    sbom: DocumentInput
+    provenance: DocumentInput
+    """A signed statement of how it was built, by a builder whose key is known."""
+    signature: DocumentInput
+
+
+class FrameworkInput(_Value, frozen=True):
+    """What the image combines for TensorFlow, and what is known of the combination; all empty without any of it."""
+
+    tensorflow: str
+    python: str
+    cuda: str
+    cudnn: str
+    serving: str
+    """Version of TensorFlow Serving's model server."""
+    least_driver: str
+    """Oldest Linux driver that the CUDA runs on; empty without CUDA, or when it is not known."""
+    tested: Literal["no", "unknown", "yes"]
+    """Whether the TensorFlow project tested the combination."""
+    tested_reason: str
+    nearest_tested: str
+    """The nearest tested combination in words."""
+    conflicts: tuple[str, ...]
+    """Why TensorFlow cannot use the CUDA or cuDNN that is there."""
 
 
 class PackagesInput(_Value, frozen=True):
@@ -65,6 +149,8 @@ class PackagesInput(_Value, frozen=True):
     """Names normalised as PEP 503 says."""
     deb: dict[str, tuple[str, ...]]
     """Binary packages."""
+    licenses: dict[str, tuple[str, ...]]
+    """Names of packages of all kinds by licence: an SPDX expression, or the text as found."""
 
 
 class FindingInput(_Value, frozen=True):
@@ -81,6 +167,30 @@ class FindingInput(_Value, frozen=True):
     """Versions that carry the fix; empty when there is none."""
     upgrade_to: str
     """Lowest version that is free of all findings of this package that have a fix; empty when there is none."""
+    waived_by: str
+    """Id of the waiver that covers it; empty for all that rules have to look at."""
+    kev: bool | None
+    """Whether CISA's catalogue of exploited vulnerabilities lists it; null when that is not known."""
+    epss: Share | None
+    """EPSS's probability that it is exploited within 30 days; null when it is not known."""
+    epss_percentile: Share | None
+    """Share of all CVEs that are no more probable; null when it is not known."""
+
+
+class SuppressedInput(_Value, frozen=True):
+    """A finding that is not among `findings`, since a VEX document that the user named says it does not count."""
+
+    advisory: str
+    aliases: tuple[str, ...]
+    purl: str
+    name: str
+    version: str
+    severity: Severity
+    status: Literal["not_affected", "fixed"]
+    justification: str
+    """Label of OpenVEX; empty when the statement gives its reason in words only."""
+    document: SchemaDigest
+    """Of the VEX document."""
 
 
 class NotCheckedInput(_Value, frozen=True):
@@ -122,17 +232,29 @@ class PolicyInput(_Value, frozen=True):
     """RFC 3339, UTC."""
     environment: Environment
     image: ImageInput
+    base: BaseInput
     programs: tuple[ProgramInput, ...]
+    exposed: tuple[ExposedInput, ...]
+    attached: AttachedInput
+    framework: FrameworkInput
     packages: PackagesInput
     findings: tuple[FindingInput, ...]
     not_checked: tuple[NotCheckedInput, ...]
     advisories: AdvisoriesInput
     settings: SettingsInput
+    suppressed: tuple[SuppressedInput, ...] = ()
 
     def without_times(self) -> "PolicyInput":
         """The same document with everything blanked that only the passing of time changes."""
         feeds = tuple(msgspec.structs.replace(feed, age_days=0) for feed in self.advisories.feeds)
-        return msgspec.structs.replace(self, now="", advisories=msgspec.structs.replace(self.advisories, feeds=feeds))
+        attached = AttachedInput(
+            **{
+                name: msgspec.structs.replace(getattr(self.attached, name), age_days=0)
+                for name in AttachedInput.__struct_fields__
+            }
+        )
+        advisories = msgspec.structs.replace(self.advisories, feeds=feeds)
+        return msgspec.structs.replace(self, now="", attached=attached, advisories=advisories)
 
 
 def json_schema() -> dict[str, object]:

@@ -1,7 +1,8 @@
 """A policy pack: Rego files, their data, and a manifest that says which rules there must be.
 
-A pack is a folder with `pack.toml`, `*.rego`, `*_test.rego` and at most one `data.json`. Everything is read under
-limits before any engine sees it: some engines need minutes for a few nested brackets.
+A pack is a folder with `pack.toml`, `*.rego`, `*_test.rego` and at most one `data.json`, or an OPA bundle of the same.
+Everything is read under limits before any engine sees it: some engines need minutes for a few nested brackets. A pack
+that changes what stands below it is a layer (`policy.layers`).
 """
 
 import importlib.resources
@@ -15,6 +16,7 @@ from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, LimitError
 from tidewaiter.core.project import Environment
 from tidewaiter.oci.digest import Digest, of
+from tidewaiter.policy import bundle
 
 Level = Literal["deny", "warn", "off"]
 RuleSeverity = Literal["critical", "high", "medium", "low"]
@@ -44,11 +46,39 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     why: _Text
     severity: RuleSeverity
     levels: Levels
+    waivable: bool = True
+    """Whether a waiver may cover its failure."""
+
+
+class Parameter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A value that rules read at `data.ROOT.parameters.NAME`, and what a layer above may do with it."""
+
+    name: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*$", max_length=100)]
+    meaning: _Text
+    tighter: Literal["lower", "higher", "more", "fewer", "stays"]
+    """Which change of the number (`lower`, `higher`) or of the list (`more`, `fewer`) asks more of an image."""
+
+
+class Levelled(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Levels that a layer gives to a rule from below; None leaves what is there."""
+
+    research: Level | None = None
+    staging: Level | None = None
+    production: Level | None = None
+
+
+class Tighten(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a layer changes of those below it."""
+
+    rules: dict[str, Levelled] = {}
+    parameters: dict[str, int | float | tuple[str, ...]] = {}
 
 
 class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: _Text
     rule: tuple[Rule, ...] = ()
+    parameter: tuple[Parameter, ...] = ()
+    tighten: Tighten = Tighten()
 
 
 class Module(msgspec.Struct, frozen=True):
@@ -68,7 +98,12 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True):
     data: bytes
     """JSON object."""
     revision: Digest
-    """Names what decides: manifest, data and rules, not the tests."""
+    """Names what decides: manifest, data and rules of all layers, not the tests."""
+    parameters: tuple[Parameter, ...] = ()
+    layers: tuple[str, ...] = ()
+    """Names of the packs that it is made of, the lowest first; empty when it is one pack as written."""
+    homes: dict[str, frozenset[str]] = {}
+    """Rule to the roots of its layer, where its results must come from; empty when it is one pack as written."""
 
     def rule(self, name: str) -> Rule | None:
         """The rule with this id."""
@@ -81,42 +116,76 @@ def default_pack() -> Pack:
         return load(folder)
 
 
-def load(folder: Path) -> Pack:
-    """The pack in `folder`.
+class Layer(msgspec.Struct, frozen=True):
+    """A pack as written, and what it changes of those below it."""
+
+    pack: Pack
+    tighten: Tighten
+
+
+def load(source: Path) -> Pack:
+    """The pack in a folder, or in an OPA bundle, that stands for itself.
 
     Raises:
-        InputError: a file is missing, of an unknown kind, or malformed; the message starts with the file.
+        InputError: a file is missing, of an unknown kind, or malformed, or it is a layer that needs others below it;
+            the message starts with the file.
         LimitError: the pack is larger or more deeply nested than accepted.
     """
-    files = _read(folder)
+    layer = load_layer(source)
+    if layer.tighten != Tighten():
+        raise InputError(
+            "pack.toml: [tighten] changes a pack below this one, and there is none", next_step=_NEXT, code="bad_pack"
+        )
+    return layer.pack
+
+
+def load_layer(source: Path) -> Layer:
+    """The pack in a folder or bundle, and what it changes of those below it; raises as `load` does."""
+    files = read_files(source)
     if "pack.toml" not in files:
-        raise InputError(f"{folder}: there is no pack.toml", next_step="Name the folder of a policy pack.")
+        raise InputError(f"{source}: there is no pack.toml in it", next_step="Name a policy pack.", code="bad_pack")
     try:
         manifest = msgspec.toml.decode(files["pack.toml"], type=_Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"pack.toml: {error}", next_step=_NEXT, code="bad_pack") from error
-    ids = [rule.id for rule in manifest.rule]
-    for name in sorted({name for name in ids if ids.count(name) > 1}):
-        raise InputError(f"pack.toml: rule {name} stands in it twice", next_step=_NEXT, code="bad_pack")
+    for what, names in (
+        ("rule", [rule.id for rule in manifest.rule]),
+        ("parameter", [parameter.name for parameter in manifest.parameter]),
+    ):
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            raise InputError(f"pack.toml: {what} {name} stands in it twice", next_step=_NEXT, code="bad_pack")
     modules = tuple(_module(path, data) for path, data in files.items() if path.endswith(".rego"))
     deciding = sorted((path, of(data)) for path, data in files.items() if not _is_test(path))
-    return Pack(
+    pack = Pack(
         name=manifest.name,
         rules=manifest.rule,
         modules=tuple(module for module in modules if not _is_test(module.path)),
         tests=tuple(module for module in modules if _is_test(module.path)),
         data=_data(files.get("data.json", b"{}")),
         revision=of(msgspec.json.encode(deciding)),
+        parameters=manifest.parameter,
     )
+    return Layer(pack, manifest.tighten)
 
 
 def _is_test(path: str) -> bool:
     return path.endswith("_test.rego")
 
 
-def _read(folder: Path) -> dict[str, bytes]:
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder", next_step="Name the folder of a policy pack.")
+def read_files(source: Path) -> dict[str, bytes]:
+    """The files of a pack by path, from its folder or its bundle, each within its limit; raises as `load` does."""
+    if source.is_file():
+        files = bundle.read(source)
+    elif source.is_dir():
+        files = _folder(source)
+    else:
+        raise InputError(
+            f"{source} is neither a folder nor a file", next_step="Name the folder or the bundle of a policy pack."
+        )
+    return dict(sorted(files.items()))
+
+
+def _folder(folder: Path) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -124,17 +193,15 @@ def _read(folder: Path) -> dict[str, bytes]:
             raise InputError(f"{name}: a pack holds no symbolic links", next_step=_NEXT, code="bad_pack")
         if path.is_dir() or path.suffix == ".md":
             continue
-        if not path.is_file() or not (path.suffix == ".rego" or name in {"pack.toml", "data.json"}):
+        if not path.is_file() or not bundle.belongs(name):
             raise InputError(
                 f"{name}: a pack holds pack.toml, data.json, *.rego and *.md only", next_step=_NEXT, code="bad_pack"
             )
         if len(files) >= limits.POLICY_MODULES:
             raise LimitError(f"{folder} holds over {limits.POLICY_MODULES} files", next_step="Split the pack.")
-        limit = limits.POLICY_MODULE_BYTES if path.suffix == ".rego" else limits.POLICY_DATA_BYTES
         with path.open("rb") as file:
-            files[name] = file.read(limit + 1)
-        if len(files[name]) > limit:
-            raise LimitError(f"{name}: the file is over {limit} bytes", next_step="Split the file.")
+            files[name] = file.read(bundle.limit(name) + 1)
+        bundle.check_size(name, len(files[name]))
     return files
 
 

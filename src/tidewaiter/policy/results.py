@@ -1,5 +1,7 @@
 """Compares what an engine answered with what the manifest promises: exactly one result for each rule."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import msgspec
@@ -37,11 +39,13 @@ def undetermined(name: str, why: str) -> RuleResult:
     return RuleResult(id=name, status="undetermined", evidence=(f"could not be evaluated: {why}",), remedy=_REMEDY)
 
 
-def compare(rules: tuple[Rule, ...], evaluation: Evaluation) -> tuple[RuleResult, ...]:
+def compare(
+    rules: tuple[Rule, ...], evaluation: Evaluation, homes: Mapping[str, frozenset[str]] = MappingProxyType({})
+) -> tuple[RuleResult, ...]:
     """One result for each rule in the manifest's order, then one for everything that the manifest does not know.
 
-    A rule that is missing, doubled or malformed, a package that failed, and a result that no rule of the manifest
-    gives, are `undetermined`.
+    A rule that is missing, doubled or malformed, a package that failed, a result that no rule of the manifest gives,
+    and one that comes from outside of the rule's roots in `homes`, are `undetermined`.
     """
     if evaluation.failure:
         return tuple(undetermined(rule.id, evaluation.failure) for rule in rules)
@@ -55,10 +59,12 @@ def compare(rules: tuple[Rule, ...], evaluation: Evaluation) -> tuple[RuleResult
             continue
         for item in _items(answer.value):
             result = _read(item)
-            if isinstance(result, _Answer):
-                found.setdefault(result.id, []).append(result)
-            else:
+            if isinstance(result, str):
                 strange.append(undetermined(package, result))
+            elif package.partition(".")[0] not in homes.get(result.id, package.partition(".")[0]):
+                strange.append(undetermined(result.id, f"package {package} of another layer gave a result for it"))
+            else:
+                found.setdefault(result.id, []).append(result)
     known = {rule.id for rule in rules}
     strange += [undetermined(name[:_SHOWN], "pack.toml has no such rule") for name in sorted(found.keys() - known)]
     missing = "; ".join(["it gave no result", *failed])
@@ -80,7 +86,7 @@ def _items(value: msgspec.Raw) -> list[msgspec.Raw]:
     """Elements of a set or array; anything else is one element, which is a result or is malformed."""
     try:
         return msgspec.json.decode(value, type=list[msgspec.Raw])
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return [value]
 
 
@@ -88,5 +94,5 @@ def _read(item: msgspec.Raw) -> _Answer | str:
     """The result in `item`, or what is wrong with it."""
     try:
         return msgspec.json.decode(item, type=_Answer)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         return f"malformed result {bytes(item)[:_SHOWN].decode(errors='replace')}: {error}"

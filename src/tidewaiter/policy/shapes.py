@@ -103,6 +103,8 @@ def _of_schema(schema: object, definitions: dict[str, object]) -> Shape:
         return _of_schema(definitions[reference.removeprefix("#/$defs/")], definitions)
     if "enum" in schema:
         return Scalar(frozenset(schema["enum"]))
+    if schema.get("anyOf"):
+        return merge_all([_of_schema(option, definitions) for option in schema["anyOf"]])
     kind = schema.get("type")
     if kind == "array":
         return Many(_of_schema(schema["items"], definitions))

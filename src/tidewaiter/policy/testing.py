@@ -20,8 +20,12 @@ class TestResult(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-def run_tests(pack: Pack) -> tuple[TestResult, ...]:
+def run_tests(pack: Pack, *, inside: str = "") -> tuple[TestResult, ...]:
     """Results of all tests of `pack`, by file and name. `todo_test_…` rules are listed and not run.
+
+    Args:
+        pack: one pack, or layers of them.
+        inside: only the tests of the layer with this name; they may use what stands in the tests of others.
 
     Raises:
         InputError: the pack or its tests do not load; the message starts with file and line.
@@ -29,7 +33,8 @@ def run_tests(pack: Pack) -> tuple[TestResult, ...]:
     """
     results = []
     with EmbeddedEngine(pack, with_tests=True) as engine:
-        for case in sorted(set(engine.tests), key=lambda case: (case.file, case.name)):
+        cases = {case for case in engine.tests if not inside or case.file.startswith(f"{inside}/")}
+        for case in sorted(cases, key=lambda case: (case.file, case.name)):
             if case.name.rpartition(".")[2].startswith("todo_"):
                 results.append(TestResult(name=case.name, file=case.file, status="todo"))
                 continue

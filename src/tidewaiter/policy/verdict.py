@@ -2,11 +2,14 @@
 
 1. Ask the engine; whatever is not exactly one well-formed result for each rule counts as failed.
 2. Sort failures by what the manifest says they mean in this environment.
-3. Deny unless nothing is left that denies, and at least one rule is in force.
+3. Take out what a waiver of a rule covers; never a rule that could not be evaluated.
+4. Deny unless nothing is left that denies, and at least one rule is in force.
+
+Findings that a waiver of their advisory covers are marked before anything is asked.
 """
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
 
 import msgspec
@@ -16,9 +19,11 @@ from tidewaiter.core.errors import InputError
 from tidewaiter.core.project import Environment
 from tidewaiter.oci.digest import Digest, of
 from tidewaiter.policy.engine import Engine
-from tidewaiter.policy.input import NotCheckedInput, PolicyInput
+from tidewaiter.policy.input import FindingInput, NotCheckedInput, PolicyInput
 from tidewaiter.policy.pack import Pack, RuleSeverity
 from tidewaiter.policy.results import RuleResult, compare
+from tidewaiter.policy.waivers import Waiver
+from tidewaiter.policy.weighing import RefusedWaiver, Weighed, nearness, weigh, why_not
 
 ENVIRONMENTS: tuple[Environment, ...] = get_args(Environment)
 
@@ -34,9 +39,13 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Waived(msgspec.Struct, frozen=True, kw_only=True):
-    """A violation that an approved waiver covers."""
+    """What would be a violation, or a warning, without the waiver; with those who stand behind it, and its end."""
 
     waiver: str
+    owner: str
+    reviewer: str
+    reason: str
+    expires_at: str
     violation: Violation
 
 
@@ -55,6 +64,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     evidence: dict[str, Digest]
     violations: tuple[Violation, ...]
     waived: tuple[Waived, ...]
+    refused_waivers: tuple[RefusedWaiver, ...]
     warnings: tuple[Violation, ...]
     not_checked: tuple[NotCheckedInput, ...]
     decided_at: str
@@ -85,6 +95,7 @@ def decide(
     engine: Engine,
     *,
     evidence: Mapping[str, Digest] | None = None,
+    waivers: Iterable[Waiver] = (),
     lifetime: dt.timedelta = dt.timedelta(seconds=limits.VERDICT_SECONDS),
 ) -> Verdict:
     """The verdict of the engine's pack on `document`, decided at `document.now`.
@@ -93,7 +104,8 @@ def decide(
         document: what the rules are asked about; the digest of it (without times) becomes `evidence["input"]`.
         engine: holds the pack.
         evidence: digests of what the document was made from, by name (`facts`, `sbom`, `scan`, ...).
-        lifetime: how long the verdict is good for, at most 24 hours.
+        waivers: all that are known; `evidence["waivers"]` names those that count for this image.
+        lifetime: how long the verdict is good for, at most 24 hours; it ends with the first waiver that it relies on.
 
     Raises:
         InputError: the environment is unknown, `now` is no time, or `lifetime` is too long.
@@ -105,11 +117,28 @@ def decide(
         decided_at = clock.parse_rfc3339(document.now)
     except ValueError as error:
         raise InputError(f"the time of the decision is {document.now!r}", next_step="Give it as RFC 3339.") from error
+    known = tuple(waivers)
+    weighed = weigh(document, known, decided_at, engine.pack)
     # 1.
-    results = compare(engine.pack.rules, engine.evaluate(document))
-    # 2. and 3.
+    results = compare(engine.pack.rules, engine.evaluate(weighed.document), engine.pack.homes)
+    # 2.
     violations, warnings = _sort(engine.pack, environment, results)
-    digests = {**(evidence or {}), "input": of(_canonical(document.without_times()))}
+    failed = (*violations, *warnings)
+    # 3.
+    covered = [item for item in failed if _is_covered(item, weighed)]
+    waived = [
+        *(_waived(weighed.rules[item.rule], item) for item in covered),
+        *_kept_away(weighed, engine, environment, failed),
+    ]
+    refused = [*weighed.refused, *_refused(known, weighed.document, failed, decided_at, engine.pack)]
+    relied = (*weighed.marking, *(weighed.rules[item.rule] for item in covered))
+    # 4.
+    violations = tuple(item for item in violations if not _is_covered(item, weighed))
+    digests = {
+        **(evidence or {}),
+        "input": of(_canonical(weighed.document.without_times())),
+        "waivers": weighed.fitting,
+    }
     identity = {
         "artifact": document.image.digest,
         "environment": environment,
@@ -127,11 +156,12 @@ def decide(
         advisories_revision=document.advisories.revision,
         evidence=digests,
         violations=violations,
-        waived=(),
-        warnings=warnings,
+        waived=tuple(waived),
+        refused_waivers=tuple(sorted(refused, key=nearness)[: limits.REFUSED_WAIVERS]),
+        warnings=tuple(item for item in warnings if not _is_covered(item, weighed)),
         not_checked=document.not_checked,
         decided_at=clock.rfc3339(decided_at),
-        valid_until=clock.rfc3339(decided_at + lifetime),
+        valid_until=clock.rfc3339(min([decided_at + lifetime, *(waiver.expires_at for waiver in relied)])),
     )
 
 
@@ -172,3 +202,85 @@ def _sort(
 
 def _violation(result: RuleResult, severity: RuleSeverity | Literal["undetermined"], message: str) -> Violation:
     return Violation(rule=result.id, severity=severity, message=message, evidence=result.evidence, remedy=result.remedy)
+
+
+# Waivers
+
+
+def _is_covered(item: Violation, weighed: Weighed) -> bool:
+    return item.severity != "undetermined" and item.rule in weighed.rules
+
+
+def _waived(waiver: Waiver, item: Violation) -> Waived:
+    return Waived(
+        waiver=waiver.id,
+        owner=waiver.owner,
+        reviewer=waiver.reviewer,
+        reason=waiver.reason,
+        expires_at=clock.rfc3339(waiver.expires_at),
+        violation=item,
+    )
+
+
+def _kept_away(
+    weighed: Weighed, engine: Engine, environment: Environment, failed: tuple[Violation, ...]
+) -> list[Waived]:
+    """What waivers of advisories keep away: rules that say more than `failed` when no finding is waived.
+
+    A waiver keeps away those that fail when its findings are the only ones; where only several waivers together make
+    a difference, each of them is named. The evidence is what the waiver covers.
+    """
+    document, pack = weighed.document, engine.pack
+    unanswered = [item for item in failed if item.severity == "undetermined"]
+    if not weighed.marking or len(unanswered) >= len(pack.rules):
+        return []  # an engine that does not answer would not do so sooner for other questions
+
+    def failing(findings: Iterable[FindingInput]) -> list[Violation]:
+        bare = tuple(msgspec.structs.replace(finding, waived_by="") for finding in findings)
+        asked = msgspec.structs.replace(document, findings=bare)
+        violations, warnings = _sort(pack, environment, compare(pack.rules, engine.evaluate(asked), pack.homes))
+        return [*violations, *warnings]
+
+    said = {item.rule: set(item.evidence) for item in failed}
+    kept = [item for item in failing(document.findings) if not set(item.evidence) <= said.get(item.rule, set())]
+    found: list[Waived] = []
+    for waiver in weighed.marking if kept else ():
+        own = [finding for finding in document.findings if finding.waived_by == waiver.id]
+        alone = {item.rule for item in failing(own)} if len(weighed.marking) > 1 else {item.rule for item in kept}
+        found += [_waived(waiver, _about(item, own)) for item in kept if item.rule in alone]
+    named = {one.violation.rule for one in found}
+    for waiver in weighed.marking:
+        own = [finding for finding in document.findings if finding.waived_by == waiver.id]
+        found += [_waived(waiver, _about(item, own)) for item in kept if item.rule not in named]
+    return found
+
+
+def _about(item: Violation, findings: Iterable[FindingInput]) -> Violation:
+    """The violation with `findings` alone as its evidence; one that could not be evaluated keeps its own."""
+    if item.severity == "undetermined":
+        return item
+    return msgspec.structs.replace(item, evidence=tuple(map(_line, findings)))
+
+
+def _line(finding: FindingInput) -> str:
+    fixed = f"; fixed in {' or '.join(finding.fixed_in)}" if finding.fixed_in else ""
+    return f"{finding.name} {finding.version}: {finding.advisory} ({finding.severity}){fixed}"
+
+
+def _refused(
+    waivers: tuple[Waiver, ...], document: PolicyInput, failed: tuple[Violation, ...], at: dt.datetime, pack: Pack
+) -> list[RefusedWaiver]:
+    """Waivers of the rules in `failed` that do not count, and why."""
+    by_rule = {item.rule: item for item in failed}
+    refused = []
+    for waiver in waivers:
+        item = by_rule.get(waiver.scope.rule)
+        if item is None:
+            continue
+        refusal = why_not(waiver, document, at, pack)
+        if refusal is None and item.severity == "undetermined":
+            message = "a rule that could not be evaluated is never waived"
+            refusal = RefusedWaiver(waiver=waiver.id, subject=item.rule, reason="undetermined", message=message)
+        if refusal is not None:
+            refused.append(refusal)
+    return refused

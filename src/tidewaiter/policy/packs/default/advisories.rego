@@ -4,7 +4,8 @@ package tidewaiter.advisories
 import data.tidewaiter.lib
 import data.tidewaiter.parameters
 
-fixable := [finding | some finding in input.findings; count(finding.fixed_in) > 0]
+# What a waiver covers is not held against the image.
+fixable := [finding | some finding in input.findings; finding.waived_by == ""; count(finding.fixed_in) > 0]
 
 serious := [finding | some finding in fixable; finding.severity in {"critical", "high"}]
 
@@ -74,4 +75,47 @@ results contains lib.outcome(
 	"advisories.age",
 	old,
 	"Run `tidewaiter advisories update`, or `tidewaiter advisories import FILE` where there is no network, then check again.",
+)
+
+open_findings := [finding | some finding in input.findings; finding.waived_by == ""]
+
+# With or without a fix: somebody uses it.
+exploited := [finding | some finding in open_findings; finding.kev == true]
+
+named(finding) := sprintf("%s %s: %s", [finding.name, finding.version, finding.advisory])
+
+results contains lib.outcome(
+	"advisories.known-exploited",
+	{named(finding) | some finding in exploited},
+	"Update or remove these packages today; where there is no fix, replace them. `tidewaiter scan IMAGE` shows what is fixed where.",
+)
+
+# The list names CVEs alone: what has no such number cannot stand there.
+has_cve(finding) if {
+	some id in array.concat([finding.advisory], finding.aliases)
+	startswith(id, "CVE-")
+}
+
+unsettled contains sprintf("%d findings, such as %s", [count(unknown), named(unknown[0])]) if {
+	unknown := [finding | some finding in open_findings; finding.kev == null; has_cve(finding)]
+	count(unknown) > 0
+}
+
+results contains lib.outcome(
+	"advisories.exploitation-known",
+	unsettled,
+	"Import CISA's list of exploited vulnerabilities: `tidewaiter advisories update`, or `tidewaiter advisories import FILE`.",
+)
+
+# What EPSS has not rated yet is judged by its severity alone.
+probable contains sprintf("%s (EPSS %v)", [named(finding), finding.epss]) if {
+	some finding in open_findings
+	finding.epss != null
+	finding.epss >= parameters.epss_threshold
+}
+
+results contains lib.outcome(
+	"advisories.probably-exploited",
+	probable,
+	"Update these packages first, or remove them; `tidewaiter scan IMAGE` shows what is fixed where.",
 )

@@ -10,6 +10,9 @@ rules := [
 	"advisories.unknown-severity-with-fix",
 	"advisories.coverage",
 	"advisories.age",
+	"advisories.known-exploited",
+	"advisories.exploitation-known",
+	"advisories.probably-exploited",
 ]
 
 test_good_image_passes if {
@@ -46,6 +49,20 @@ test_unknown_severity_with_fix_fails if {
 	found := advisories.results with input as found_with({"severity": "unknown"})
 	document.fails(found, "advisories.unknown-severity-with-fix", ["pillow 10.2.0: PYSEC-2024-1 (unknown); fixed in 10.3.0"])
 	document.passes(found, "advisories.no-fixable-high-critical")
+}
+
+test_waived_findings_pass if {
+	every severity in ["critical", "high", "unknown"] {
+		every id in rules {
+			document.passes(advisories.results, id) with input as found_with({"severity": severity, "waived_by": "W-1"})
+		}
+	}
+}
+
+test_only_what_is_not_waived_is_shown if {
+	second := object.union(document.finding, {"advisory": "PYSEC-2024-2", "waived_by": "W-1"})
+	found := advisories.results with input as object.union(document.good, {"findings": [document.finding, second]})
+	document.fails(found, "advisories.no-fixable-high-critical", ["pillow 10.2.0: PYSEC-2024-1 (high); fixed in 10.3.0"])
 }
 
 test_remedy_names_the_line_to_write if {
@@ -93,4 +110,34 @@ test_data_of_unknown_age_fails if {
 test_no_data_fails if {
 	found := advisories.results with input as aged([])
 	document.fails(found, "advisories.age", ["there is no advisory data"])
+}
+
+test_exploited_fails_with_and_without_fix if {
+	every fixes in [["10.3.0"], []] {
+		found := advisories.results with input as found_with({"kev": true, "severity": "low", "fixed_in": fixes})
+		document.fails(found, "advisories.known-exploited", ["pillow 10.2.0: PYSEC-2024-1"])
+	}
+}
+
+test_waived_exploited_passes if {
+	found := advisories.results with input as found_with({"kev": true, "epss": 1, "waived_by": "W-1"})
+	document.passes(found, "advisories.known-exploited")
+	document.passes(found, "advisories.probably-exploited")
+}
+
+test_unknown_exploitation_is_neither_yes_nor_no if {
+	found := advisories.results with input as found_with({"kev": null, "epss": null})
+	document.fails(found, "advisories.exploitation-known", ["1 findings, such as pillow 10.2.0: PYSEC-2024-1"])
+	document.passes(found, "advisories.known-exploited")
+	document.passes(found, "advisories.probably-exploited")
+}
+
+test_what_has_no_cve_cannot_be_on_the_list if {
+	document.passes(advisories.results, "advisories.exploitation-known") with input as found_with({"kev": null, "aliases": []})
+}
+
+test_probability_at_the_threshold_fails if {
+	found := advisories.results with input as found_with({"epss": 0.5})
+	document.fails(found, "advisories.probably-exploited", ["pillow 10.2.0: PYSEC-2024-1 (EPSS 0.5)"])
+	document.passes(advisories.results, "advisories.probably-exploited") with input as found_with({"epss": 0.49})
 }

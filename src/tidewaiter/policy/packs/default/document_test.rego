@@ -21,10 +21,40 @@ good := {
 		"dirty": false,
 		"builder": "ci.example/builder",
 	},
+	"base": {
+		"name": "debian12-python3.11",
+		"digest": "sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc",
+		"approved": true,
+		"expired": false,
+		"retired": false,
+		"outdated": false,
+		"owner": "platform team",
+		"expires_at": "",
+		"reason": "",
+	},
 	"programs": [],
+	"exposed": [],
+	"attached": {
+		"sbom": {"state": "present", "created": "2026-01-30T12:00:00Z", "age_days": 1},
+		"provenance": {"state": "present", "created": "2026-01-30T12:00:00Z", "age_days": 1},
+		"signature": {"state": "present", "created": "2026-01-30T12:00:00Z", "age_days": 1},
+	},
+	"framework": {
+		"tensorflow": "2.18.0",
+		"python": "3.11.2",
+		"cuda": "12.5.82",
+		"cudnn": "9.3.0.75",
+		"serving": "",
+		"least_driver": "525.60.13",
+		"tested": "yes",
+		"tested_reason": "TensorFlow 2.18 with Python 3.9-3.12, CUDA 12.5 and cuDNN 9.3 is a tested configuration",
+		"nearest_tested": "TensorFlow 2.18 with Python 3.9-3.12, CUDA 12.5 and cuDNN 9.3",
+		"conflicts": [],
+	},
 	"packages": {
 		"python": {"numpy": ["2.1.0"]},
 		"deb": {"libc6": ["2.36-9+deb12u9"]},
+		"licenses": {"BSD-3-Clause": ["numpy"], "LGPL-2.1-or-later": ["libc6"]},
 	},
 	"findings": [],
 	"not_checked": [],
@@ -51,6 +81,10 @@ finding := {
 	"severity": "high",
 	"fixed_in": ["10.3.0"],
 	"upgrade_to": "10.3.0",
+	"waived_by": "",
+	"kev": false,
+	"epss": 0.01,
+	"epss_percentile": 0.5,
 }
 
 # The results of one rule: a good pack gives exactly one.
@@ -66,3 +100,5 @@ fails(results, id, evidence) if {
 	result.evidence == evidence
 	result.remedy != ""
 }
+
+digits := "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"

@@ -38,6 +38,14 @@ results contains lib.outcome(
 	"Compile in the build, not in the image: install wheels, or copy only the built files from a build stage.",
 )
 
+debuggers := {program.path | some program in input.programs; program.kind == "debugger"}
+
+results contains lib.outcome(
+	"image.no-debugger",
+	debuggers,
+	"Leave the debugger out of the image; debug with an ephemeral container (`kubectl debug`) that brings its own.",
+)
+
 ssh_servers contains program.path if {
 	some program in input.programs
 	program.kind == "ssh_server"

@@ -13,6 +13,7 @@ test_good_image_passes if {
 		"image.no-shell",
 		"image.no-package-manager",
 		"image.no-compiler",
+		"image.no-debugger",
 		"image.no-ssh-server",
 		"image.no-jupyter",
 	] {
@@ -35,6 +36,12 @@ test_package_manager_fails if {
 	found := image.results with input as with_program("/usr/bin/apt", "package_manager")
 	document.fails(found, "image.no-package-manager", ["/usr/bin/apt"])
 	document.passes(found, "image.no-shell")
+}
+
+test_debugger_fails if {
+	found := image.results with input as with_program("/usr/bin/gdb", "debugger")
+	document.fails(found, "image.no-debugger", ["/usr/bin/gdb"])
+	document.passes(found, "image.no-compiler")
 }
 
 test_compiler_fails if {

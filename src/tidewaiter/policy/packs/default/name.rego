@@ -23,7 +23,8 @@ unconventional contains "the image was named by a file, not by repository and ta
 
 unconventional contains sprintf("repository %q is not TEAM/NAME in lower case", [input.image.name]) if {
 	input.image.name != ""
-	not regex.match(parameters.name_pattern, input.image.name)
+	some pattern in parameters.name_patterns
+	not regex.match(pattern, input.image.name)
 }
 
 unconventional contains sprintf("tag %q is neither a commit nor a version", [input.image.tag]) if {

@@ -1,0 +1,73 @@
+"""How each rule answers about one document: where it stands, which values it reads, what it says of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from tidewaiter.policy.engine import Reading
+from tidewaiter.policy.input import PolicyInput
+from tidewaiter.policy.pack import Level, Pack
+from tidewaiter.policy.results import RuleResult, Status
+
+_SHOWN = 300
+
+
+class Value(msgspec.Struct, frozen=True):
+    """A field of `input`, and its JSON, cut after 300 characters."""
+
+    path: str
+    value: str
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
+    """How one rule answers. `file` is empty and `line` 0 when its place in the pack cannot be told."""
+
+    rule: str
+    title: str
+    why: str
+    level: Level
+    status: Status
+    evidence: tuple[str, ...]
+    remedy: str
+    file: str
+    line: int
+    reads: tuple[Value, ...]
+
+
+def reasons(
+    pack: Pack, document: PolicyInput, results: tuple[RuleResult, ...], readings: Mapping[str, Reading]
+) -> tuple[Reason, ...]:
+    """The reason of each result, in its order; what the pack's manifest does not know is always a reason to deny."""
+    values = msgspec.to_builtins(document)
+    nowhere = Reading(file="", line=0, reads=())
+    found = []
+    for result in results:
+        rule, reading = pack.rule(result.id), readings.get(result.id, nowhere)
+        found.append(
+            Reason(
+                rule=result.id,
+                title=rule.title if rule else "",
+                why=rule.why if rule else "",
+                level=rule.levels.of(document.environment) if rule else "deny",
+                status=result.status,
+                evidence=result.evidence,
+                remedy=result.remedy,
+                file=reading.file,
+                line=reading.line,
+                reads=tuple(_value(values, path) for path in reading.reads),
+            )
+        )
+    return tuple(found)
+
+
+def _value(values: Any, path: tuple[str, ...]) -> Value:  # noqa: ANN401  # any JSON
+    for part in path:
+        if not isinstance(values, dict) or part not in values:
+            # A field of an open object, such as one label, that this image does not have.
+            return Value(".".join(("input", *path)), "nothing")
+        values = values[part]
+    text = msgspec.json.encode(values).decode()
+    return Value(
+        ".".join(("input", *path)), text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
+    )
