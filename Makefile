@@ -1,4 +1,4 @@
-.PHONY: demo demo-stop test lint docs clean
+.PHONY: demo demo-stop test fuzz lint docs clean
 
 # Builds, inspects, checks, signs and runs the example image, then serves the catalog.
 demo:
@@ -13,6 +13,12 @@ test:
 	@tools/setup test
 	@$(MAKE) --no-print-directory lint
 	.venv/bin/pytest -q -n 2 --dist worksteal -m "not interop"
+
+# Looks for inputs that make a parser fail, SECONDS for each of some 70 targets.
+SECONDS ?= 60
+fuzz:
+	@tools/setup test
+	tools/fuzz --seconds $(SECONDS)
 
 lint:
 	.venv/bin/ruff check .

@@ -78,6 +78,16 @@ def test_a_large_number_in_base_256_is_read() -> None:
     assert (entry.uid, entry.mtime) == (3_000_000_000, -5)
 
 
+def test_a_checksum_counts_all_of_its_digits() -> None:
+    """A sum is compared as it is, not modulo the number that Adler-32 counts to."""
+    block = header(b"\xff" * 100)
+    block[157:257] = block[345:445] = b"\xff" * 100
+    total = sum(block[:148]) + sum(block[156:]) + 8 * 32
+    assert total > 65521
+    block[148:156] = b"%06o\0 " % (total - 65521)
+    assert "checksum" in refused(bytes(block) + END)
+
+
 def test_signed_checksums_are_accepted() -> None:
     """Old tars that summed signed bytes are read, as Go reads them."""
     block = header("ü".encode())

@@ -20,10 +20,12 @@ from tidewaiter.core.errors import InputError, IntegrityError, LimitError, NotFo
 from tidewaiter.core.files import open_regular
 from tidewaiter.oci import digest as digests
 from tidewaiter.oci import manifest as documents
+from tidewaiter.oci import unambiguous
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.image import BlobSource, Image, load
 from tidewaiter.oci.layout import REF_NAME, only_image
 from tidewaiter.oci.manifest import Descriptor, Index, Manifest
+from tidewaiter.oci.plain_tar import Info
 from tidewaiter.oci.reference import ArchiveReference
 
 _CHUNK = 1 << 20
@@ -80,7 +82,7 @@ class _Members:
         places: dict[str, _Place] = {}
         links: dict[str, str] = {}
         try:
-            with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:", errorlevel=1) as tar:
+            with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:", tarinfo=Info, errorlevel=1) as tar:
                 for count, member in enumerate(tar):
                     tar.members = []  # type: ignore[attr-defined]  # tarfile remembers every member otherwise
                     if count >= limits.ARCHIVE_MEMBERS:
@@ -217,8 +219,10 @@ class DockerArchive:
     def _saved(self) -> _Saved:
         path = self._members.path
         try:
-            images = msgspec.json.decode(self._members.read("manifest.json", limits.MANIFEST_BYTES), type=list[_Saved])
-        except (msgspec.DecodeError, RecursionError) as error:
+            data = self._members.read("manifest.json", limits.MANIFEST_BYTES)
+            unambiguous.check(data, _Saved)
+            images = msgspec.json.decode(data, type=list[_Saved])
+        except (ValueError, RecursionError) as error:
             raise InputError(f"manifest.json in {path} is malformed: {error}", next_step=_NEXT) from error
         if len(images) != 1:
             names = [tag for image in images for tag in image.repo_tags or []]

@@ -4,7 +4,6 @@ Headers are put together by hand, because a layer has tens of thousands of them;
 library writes.
 """
 
-import tarfile
 from functools import lru_cache
 from typing import Literal
 
@@ -77,6 +76,8 @@ def header(entry: Entry) -> bytes:
 
 
 def _pax_header(entry: Entry, mode: int, size: int) -> bytes:
+    import tarfile  # few entries need it, and readers of layers none
+
     info = tarfile.TarInfo(entry.path + ("/" if entry.kind == "directory" else ""))
     info.type = _TYPES[entry.kind]
     info.mode, info.uid, info.gid, info.mtime = mode, entry.uid, entry.gid, entry.mtime

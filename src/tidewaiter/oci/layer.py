@@ -16,6 +16,7 @@ import msgspec
 from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, IntegrityError, LimitError
 from tidewaiter.oci import tar
+from tidewaiter.oci.ahead import Ahead
 from tidewaiter.oci.compression import Compression, Compressor, Gzip, Zstd
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.entry import MTIME, Entry, Kind, header
@@ -299,17 +300,33 @@ def write_layer(sink: Sink, items: Iterable[tuple[Entry, Content]], compression:
 # Reading
 
 
-def _inflated(source: IO[bytes]) -> IO[bytes]:
-    """The tar stream in `source`: gzip, zstd or plain, told apart by the first bytes."""
+class _Packed(io.RawIOBase):
+    """The blob's bytes, counted."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self._source = source
+        self.count = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]  # typeshed's WriteableBuffer has no length
+        if isinstance(self._source, io.RawIOBase | io.BufferedIOBase):
+            size = self._source.readinto(buffer) or 0
+        else:
+            data = self._source.read(len(buffer))
+            size = len(data)
+            buffer[:size] = data
+        self.count += size
+        return size
+
+
+def _inflated(packed: _Packed) -> IO[bytes]:
+    """The tar stream in `packed`: gzip, zstd or plain, told apart by the first bytes."""
     from isal import igzip
 
-    buffered = io.BufferedReader(source, 1 << 18) if isinstance(source, io.RawIOBase) else source
-    head = b""
-    if isinstance(buffered, io.BufferedReader):
-        head = buffered.peek(4)[:4]
-    elif buffered.seekable():
-        head = buffered.read(4)
-        buffered.seek(0)
+    buffered = io.BufferedReader(packed, 1 << 18)
+    head = buffered.peek(4)[:4]
     if head[:2] == b"\x1f\x8b":
         return cast("IO[bytes]", igzip.IGzipFile(fileobj=buffered, mode="rb"))  # type: ignore[no-untyped-call]
     if head == b"\x28\xb5\x2f\xfd":
@@ -340,14 +357,18 @@ class Reader:
     """Walks a layer once, front to back, bounded in entries, sizes and header lengths.
 
     Iterate to get `(entry, file or None)`; the file is valid until the next step. After the end, `diff_id`
-    and `tar_size` describe the whole tar stream. Iteration raises
+    and `tar_size` describe the whole tar stream. With `ahead` a thread inflates while entries are looked at, and no
+    one else may read `blob` until iteration has ended. Iteration raises
 
     - `InputError`: not a tar, damaged, or a path that would leave the image (code `unsafe_path`);
     - `LimitError`: over a bound of `core.limits`.
     """
 
-    def __init__(self, blob: IO[bytes], *, limit: int = limits.LAYER_BYTES, algorithm: str = "sha256") -> None:
+    def __init__(
+        self, blob: IO[bytes], *, limit: int = limits.LAYER_BYTES, algorithm: str = "sha256", ahead: bool = False
+    ) -> None:
         self._blob = blob
+        self._ahead = ahead
         self._limit = limit
         self._algorithm = algorithm
         self._stream: tar.Stream | None = None
@@ -378,21 +399,31 @@ class Reader:
             raise tar.unreadable(error) from error  # igzip's word for a damaged stream
 
     def _walk(self) -> Iterator[tuple[Entry, IO[bytes] | None]]:
-        self._stream = tar.Stream(_inflated(self._blob), self._limit, self._algorithm)
+        packed = _Packed(self._blob)
+        if self._ahead:
+            with Ahead(_inflated(packed), _CHUNK) as inflated:
+                yield from self._members(inflated, packed)
+        else:
+            yield from self._members(_inflated(packed), packed)
+
+    def _members(self, inflated: tar.Source, packed: _Packed) -> Iterator[tuple[Entry, IO[bytes] | None]]:
+        self._stream = tar.Stream(inflated, self._limit, self._algorithm, lambda: packed.count)
         for member, content in tar.Walk(self._stream):
             kind = _KINDS.get(member.type)
             if kind is not None:  # devices and pipes carry nothing to look at
                 yield self._entry(member, kind), content if kind == "file" else None
 
     def _entry(self, member: tar.Member, kind: Kind) -> Entry:
-        path, target = normalise(member.name), member.linkname
-        names = (member.name, target) if kind == "hardlink" else (member.name,)
-        if any(".." in name and ".." in name.split("/") for name in names):
+        name, target = member.name, member.linkname
+        if (".." in name and ".." in name.split("/")) or (
+            kind == "hardlink" and ".." in target and ".." in target.split("/")
+        ):
             raise InputError(
                 f"the layer holds the path {member.name[:200]!r}, which would leave the image",
                 next_step="Do not use this image: it is broken or hostile.",
                 code="unsafe_path",
             )
+        path = normalise(name)
         if len(path) > limits.PATH_BYTES or len(target) > limits.PATH_BYTES:
             raise LimitError(
                 f"a path in the layer is over {limits.PATH_BYTES} bytes", next_step="Do not use this image."

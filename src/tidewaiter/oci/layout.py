@@ -200,7 +200,7 @@ class Layout:
         try:
             with open_regular(self.path / "index.json") as file:
                 data = file.read(limits.MANIFEST_BYTES + 1)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise NotFoundError(
                 f"{self.path} is not an OCI layout: it has no index.json",
                 next_step="Name a folder that skopeo, buildah or tidewaiter wrote.",

@@ -9,6 +9,7 @@ import msgspec
 
 from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, LimitError
+from tidewaiter.oci import unambiguous
 from tidewaiter.oci.digest import Digest, WireDigest
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -150,11 +151,16 @@ def decode_manifest(data: bytes, media_type: str | None = None) -> Manifest | In
     _bounded(data, limits.MANIFEST_BYTES, "the manifest")
     try:
         head = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise InputError(f"the manifest is not JSON: {error}", next_step="Check what the name points to.") from error
+        unambiguous.check(data, Manifest, Index)
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"the manifest is not JSON that all read alike: {error}", next_step="Check what the name points to."
+        ) from error
     if not isinstance(head, dict):
         raise InputError("the manifest is not a JSON object", next_step="Check what the name points to.")
     stated = head.get("mediaType")
+    if not isinstance(stated, str | None):
+        raise InputError("the manifest's media type is no text", next_step="Check what the name points to.")
     kind = stated or media_type
     if stated and media_type and media_type not in {stated, "application/json"}:
         raise InputError(
@@ -189,8 +195,9 @@ def decode_config(data: bytes) -> ImageConfig:
     """The image config in `data`; raises `InputError` when it is none or too large."""
     _bounded(data, limits.CONFIG_BYTES, "the image config")
     try:
+        unambiguous.check(data, ImageConfig)
         return msgspec.json.decode(data, type=ImageConfig)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"the image config is malformed: {error}", next_step="Build the image again with a current tool."
         ) from error

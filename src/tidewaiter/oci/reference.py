@@ -20,7 +20,7 @@ _HOST = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
     r"|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?"
 )
-_LAYOUT_NAME = re.compile(r"[A-Za-z0-9_]+(?:[-._:@+/][A-Za-z0-9_]+|--+[A-Za-z0-9_]+)*")
+_LAYOUT_NAME = re.compile(r"[A-Za-z0-9_]+(?:(?:[-.:@+/]|--+)[A-Za-z0-9_]+)*")
 _NEXT = "Write HOST/REPO:TAG, store:NAME:TAG, oci:PATH:TAG, oci-archive:FILE or docker-archive:FILE."
 
 

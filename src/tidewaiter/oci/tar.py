@@ -6,29 +6,39 @@ records, the end of the archive) and refuses what Go refuses. What Go reads in a
 with times in the place of the prefix, sparse files, a global header amid records) is refused too.
 """
 
-import hashlib
 import io
 import re
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import IO, NamedTuple, cast
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import IO, NamedTuple, Protocol, cast
 
 from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, LimitError
 from tidewaiter.oci.digest import Digest
+from tidewaiter.oci.hasher import Hasher
 
 BLOCK = 512
 _CHUNK = 1 << 20
 _ZERO = bytes(BLOCK)
 _LARGEST = 2**63 - 1
 _NEXT = "Push or save the image again."
+_BOMB = "Do not use this image: it may be a bomb."
 
 REGULAR, REGULAR_OLD, HARDLINK, SYMLINK, DIRECTORY, CONTIGUOUS = b"0", b"\0", b"1", b"2", b"5", b"7"
 _CHARACTER, _BLOCK_DEVICE, _FIFO = b"3", b"4", b"6"
 _PAX, _PAX_GLOBAL, _LONG_NAME, _LONG_LINK, _SPARSE = b"x", b"g", b"L", b"K", b"S"
 _WITHOUT_CONTENT = frozenset({HARDLINK, SYMLINK, DIRECTORY, _CHARACTER, _BLOCK_DEVICE, _FIFO})
 
-_PAX_LENGTH = re.compile(rb"(\d{1,8}) ")
+_RECORDS = frozenset({_PAX, _PAX_GLOBAL, _LONG_NAME, _LONG_LINK})
+"""Headers that describe the next member."""
+
+_FIELDS = struct.Struct("100s24s12s12s8sc100s")
+"""Name; mode, uid and gid; size; time; checksum; type; target."""
+_PREFIX = 345
+_LENGTH_DIGITS = 8
+_NAMES = frozenset({b"path", b"linkpath", b"uname", b"gname"})
 _PAX_TIME = re.compile(r"-?[0-9]{1,12}(?:\.[0-9]{0,30})?")
 _PAX_NUMBER = re.compile(r"[0-9]{1,19}")
 
@@ -51,49 +61,27 @@ class Member(NamedTuple):
     linkname: str
 
 
-class _Hasher:
-    """Hashes blocks in a thread of its own while the next ones are inflated; both let go of Python's lock.
+class Source(Protocol):
+    """Where the bytes of a tar come from."""
 
-    At most one block waits. A stream of a single block starts no thread.
-    """
-
-    def __init__(self, algorithm: str) -> None:
-        self._algorithm = algorithm
-        self._hash = hashlib.new(algorithm)
-        self._pool: ThreadPoolExecutor | None = None
-        self._busy: Future[None] | None = None
-        self._blocks = 0
-
-    def _wait(self) -> None:
-        if self._busy is not None:
-            self._busy.result()
-            self._busy = None
-
-    def update(self, data: bytes) -> None:
-        self._wait()
-        self._blocks += 1
-        if self._blocks == 1 or not data:
-            self._hash.update(data)
-            return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="layer-hash")
-        self._busy = self._pool.submit(self._hash.update, data)
-
-    def digest(self) -> Digest:
-        self._wait()
-        return Digest(f"{self._algorithm}:{self._hash.hexdigest()}")
+    def read(self, size: int, /) -> bytes:
+        """Some more bytes, about `size` of them; empty at the end."""
 
 
 class Stream:
-    """The bytes of a tar: forward only, counted and hashed, under a limit."""
+    """The bytes of a tar: forward only, counted and hashed, under a limit.
 
-    def __init__(self, source: IO[bytes], limit: int, algorithm: str) -> None:
+    `packed` says of how many packed bytes those read so far were unpacked.
+    """
+
+    def __init__(self, source: Source, limit: int, algorithm: str, packed: Callable[[], int]) -> None:
         self._source = source
         self._limit = limit
+        self._packed = packed
         self._block = b""
         self._start = 0  # position of the block in the stream
         self._offset = 0  # position inside the block
-        self._hasher = _Hasher(algorithm)
+        self._hasher = Hasher(algorithm)
 
     @property
     def size(self) -> int:
@@ -115,11 +103,11 @@ class Stream:
         self._offset = 0
         self._block = b""
         data = self._source.read(_CHUNK)
-        if self._start + len(data) > self._limit:
-            raise LimitError(
-                f"the layer unpacks to more than {self._limit} bytes",
-                next_step="Do not use this image: it may be a bomb.",
-            )
+        size = self._start + len(data)
+        if size > self._limit:
+            raise LimitError(f"the layer unpacks to more than {self._limit} bytes", next_step=_BOMB)
+        if size > limits.LAYER_RATIO_FREE and size > limits.LAYER_RATIO * self._packed():
+            raise LimitError(f"the layer unpacks to over {limits.LAYER_RATIO} times its size", next_step=_BOMB)
         self._hasher.update(data)
         self._block = data
         return bool(data)
@@ -155,17 +143,16 @@ class Stream:
             pass
 
 
-class _Content(io.RawIOBase):
-    """Content of the current member; unusable once the walk has gone on."""
+class _Content:
+    """Content of the current member; unusable once the walk has gone on. No more of a file than readers need."""
+
+    __slots__ = ("_at", "_left", "_size", "_stream")
 
     def __init__(self, stream: Stream, size: int) -> None:
         self._stream = stream
         self._at = stream.position
         self._size = size
         self._left = size
-
-    def readable(self) -> bool:
-        return True
 
     def read(self, size: int = -1) -> bytes:
         if self._stream.position != self._at:
@@ -191,11 +178,6 @@ class _Content(io.RawIOBase):
             raise unreadable(Malformed("it ends inside a file"))  # the caller reads here, not `Reader`
         return self._size - self._left
 
-    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]  # typeshed's WriteableBuffer has no length
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
 
 def _string(field: bytes) -> bytes:
     return field.partition(b"\0")[0]
@@ -217,7 +199,7 @@ def _octal(digits: bytes) -> int:
 def _number(field: bytes) -> int:
     """An octal or base-256 number of a header (Go: `parseNumeric`)."""
     digits = field[:-1]
-    if digits.isdigit() and field[-1] in {0, 32}:  # what everybody writes
+    if digits.isdigit() and field[-1] in b"\0 ":  # what everybody writes
         return _octal(digits)
     if field[0] & 0x80:
         negative = field[0] & 0x40
@@ -233,8 +215,22 @@ def _number(field: bytes) -> int:
     return _octal(digits)
 
 
-def _check_sum(block: bytes) -> None:
-    field = block[148:156]
+_moment = lru_cache(maxsize=512)(_number)
+
+
+@lru_cache(maxsize=512)  # members of one archive mostly have the same
+def _attributes(field: bytes) -> tuple[int, int, int]:
+    """Mode, uid and gid."""
+    return _number(field[:8]), _number(field[8:16]), _number(field[16:])
+
+
+@lru_cache(maxsize=4096)
+def _adler(field: bytes) -> int:
+    """The low half of the Adler-32 of a header with this checksum field: one more than the sum of all its bytes."""
+    return _number(field) + sum(field) - 256 + 1
+
+
+def _check_sum(block: bytes, field: bytes) -> None:
     stored = _number(field)
     if stored == sum(block) - sum(field) + 256:
         return
@@ -245,9 +241,7 @@ def _check_sum(block: bytes) -> None:
 
 def _prefix(block: bytes) -> bytes:
     """The part of the name that a ustar header keeps apart; refused where Go may read something else there."""
-    area = block[345:500]
-    if not area[0]:
-        return b""
+    area = block[_PREFIX:500]
     magic = block[257:265]
     if magic[:6] == b"ustar\0":
         if block[508:512] == b"tar\0":
@@ -260,20 +254,24 @@ def _prefix(block: bytes) -> bytes:
 
 def _header(block: bytes) -> Member:
     """The member that one header block describes, before PAX and GNU records are applied."""
-    _check_sum(block)
-    name = _string(block[:100])
-    prefix = _prefix(block)
-    if prefix:
+    name, attributes, size, time, check, kind, target = _FIELDS.unpack_from(block)
+    # Adler-32 counts modulo 65521; the bytes of a header that is ASCII throughout come to less.
+    if not block.isascii() or zlib.adler32(block) & 0xFFFF != _adler(check):
+        _check_sum(block, check)
+    name = name.partition(b"\0")[0]
+    if block[_PREFIX]:
+        prefix = _prefix(block)
         name = prefix + b"/" + name
+    mode, uid, gid = _attributes(attributes)
     return Member(
-        name=_text(name),
-        type=block[156:157],
-        mode=_number(block[100:108]),
-        uid=_number(block[108:116]),
-        gid=_number(block[116:124]),
-        mtime=_number(block[136:148]),
-        size=_number(block[124:136]),
-        linkname=_text(_string(block[157:257])),
+        name.decode("utf-8", "surrogateescape"),
+        kind,
+        mode,
+        uid,
+        gid,
+        _moment(time),
+        _number(size),
+        _text(_string(target)) if target[0] else "",
     )
 
 
@@ -282,12 +280,13 @@ def _pax_records(data: bytes) -> dict[str, str]:
     records: dict[str, str] = {}
     at = 0
     while at < len(data):
-        match = _PAX_LENGTH.match(data, at)
-        end = at + int(match[1]) if match else 0
-        if match is None or not match.end() < end <= len(data) or data[end - 1 : end] != b"\n":
+        space = data.find(b" ", at, at + _LENGTH_DIGITS + 1)
+        digits = data[at:space] if space > at else b""
+        end = at + int(digits) if digits.isdigit() else 0
+        if not space + 1 < end <= len(data) or data[end - 1] != 10:
             raise Malformed("a PAX record has a wrong length")
-        key, equals, value = data[match.end() : end - 1].partition(b"=")
-        hides = value if key in {b"path", b"linkpath", b"uname", b"gname"} else key
+        key, equals, value = data[space + 1 : end - 1].partition(b"=")
+        hides = value if key in _NAMES else key
         if not key or not equals or b"\0" in hides:
             raise Malformed("a PAX record is malformed")
         records[_text(key)] = _text(value)
@@ -307,23 +306,31 @@ def _pax_time(key: str, value: str) -> int:
     return int(value.partition(".")[0])
 
 
+_PAX_NUMBERS: dict[str, Callable[[str, str], int]] = {
+    **dict.fromkeys(("size", "uid", "gid"), _pax_number),
+    **dict.fromkeys(("mtime", "atime", "ctime"), _pax_time),
+}
+
+
 def _apply(member: Member, records: dict[str, str]) -> Member:
     """`member` with its PAX records (Go: `mergePAX`): empty values change nothing."""
-    if any(key.startswith("GNU.sparse.") for key in records):
-        raise Malformed("it holds a sparse file")
-    given = {key: value for key, value in records.items() if value}
-    member = member._replace(
-        name=given.get("path", member.name),
-        linkname=given.get("linkpath", member.linkname),
+    numbers = {}
+    for key, value in records.items():
+        if key.startswith("GNU.sparse."):
+            raise Malformed("it holds a sparse file")
+        if value and key in _PAX_NUMBERS:
+            numbers[key] = _PAX_NUMBERS[key](key, value)
+    given = numbers.get
+    return Member(
+        records.get("path") or member.name,
+        member.type,
+        member.mode,
+        given("uid", member.uid),
+        given("gid", member.gid),
+        given("mtime", member.mtime),
+        given("size", member.size),
+        records.get("linkpath") or member.linkname,
     )
-    for key in ("size", "uid", "gid"):
-        if key in given:
-            member = member._replace(**{key: _pax_number(key, given[key])})  # type: ignore[arg-type]  # three fields that are numbers
-    for key in ("mtime", "atime", "ctime"):
-        if key in given:
-            moment = _pax_time(key, given[key])
-            member = member._replace(mtime=moment) if key == "mtime" else member
-    return member
 
 
 class Walk:
@@ -353,7 +360,7 @@ class Walk:
         if not 0 <= member.size <= limits.LAYER_HEADER_BYTES:
             raise LimitError(
                 f"a header in the layer claims {member.size} bytes",
-                next_step="Do not use this image: it may be a bomb.",
+                next_step=_BOMB,
             )
         padded = -(-member.size // BLOCK) * BLOCK
         data = self._stream.read(padded)
@@ -395,26 +402,26 @@ class Walk:
         return member
 
     def __iter__(self) -> Iterator[tuple[Member, IO[bytes]]]:
-        count = 0
+        stream, count = self._stream, 0
         while (block := self._block()) is not None:
             count += 1
             if count > limits.LAYER_ENTRIES:
                 raise LimitError(
                     f"the layer has more than {limits.LAYER_ENTRIES} entries",
-                    next_step="Do not use this image: it may be a bomb.",
+                    next_step=_BOMB,
                 )
             member = _header(block)
-            if member.type in {_PAX, _PAX_GLOBAL, _LONG_NAME, _LONG_LINK}:
+            if member.type in _RECORDS:
                 self._record(member)
                 continue
             member = self._finished(member)
-            start = self._stream.position
-            yield member, cast("IO[bytes]", _Content(self._stream, member.size))
-            if not self._stream.skip_to(start + -(-member.size // BLOCK) * BLOCK):
+            end = stream.position + -(-member.size // BLOCK) * BLOCK
+            yield member, cast("IO[bytes]", _Content(stream, member.size))
+            if not stream.skip_to(end):
                 raise Malformed("it ends inside a file")
         if self._pending():
             raise Malformed("it ends after the records of a member that does not follow")
-        self._stream.drain()
+        stream.drain()
 
 
 def unreadable(error: Exception) -> InputError:

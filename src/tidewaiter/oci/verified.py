@@ -8,17 +8,19 @@
 What step 2 hands out counts only when the walk ends without an error.
 """
 
-import hashlib
 import io
 from collections.abc import Callable, Iterator
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 from tidewaiter.core.errors import InputError, IntegrityError
 from tidewaiter.oci import digest as digests
 from tidewaiter.oci.digest import Digest
-from tidewaiter.oci.image import BlobSource
+from tidewaiter.oci.hasher import Hasher
 from tidewaiter.oci.layer import Entry, Reader
 from tidewaiter.oci.manifest import Descriptor
+
+if TYPE_CHECKING:
+    from tidewaiter.oci.image import BlobSource
 
 _CHUNK = 1 << 20
 _NEXT = "Do not use this image: pull or build it again from a source that is trusted."
@@ -32,7 +34,7 @@ class _Blob(io.RawIOBase):
         self._advance = advance
         self._left = size + 1  # one more, so that a blob that is too long is noticed
         self.size = 0
-        self.hash = hashlib.new(algorithm)
+        self.hasher = Hasher(algorithm)
 
     def readable(self) -> bool:
         return True
@@ -41,7 +43,7 @@ class _Blob(io.RawIOBase):
         data = self._source.read(min(len(buffer), self._left))
         self._left -= len(data)
         self.size += len(data)
-        self.hash.update(data)
+        self.hasher.update(data)
         if self._advance is not None:
             self._advance(len(data))
         buffer[: len(data)] = data
@@ -61,7 +63,7 @@ class VerifiedLayer:
 
     def __init__(
         self,
-        source: BlobSource,
+        source: "BlobSource",
         descriptor: Descriptor,
         diff_id: Digest,
         *,
@@ -78,7 +80,7 @@ class VerifiedLayer:
         digest = self._descriptor.digest
         with self._source.open(digest) as opened:  # step 1
             blob = _Blob(opened, digests.algorithm(digest), self._descriptor.size, self._advance)
-            reader = Reader(cast("IO[bytes]", blob), algorithm=digests.algorithm(self._diff_id))
+            reader = Reader(cast("IO[bytes]", blob), algorithm=digests.algorithm(self._diff_id), ahead=True)
             try:
                 yield from reader  # step 2
             except InputError as error:
@@ -101,7 +103,7 @@ class VerifiedLayer:
             pass
 
     def _check_blob(self, blob: _Blob) -> None:
-        actual = f"{blob.hash.name}:{blob.hash.hexdigest()}"
+        actual = blob.hasher.digest()
         if blob.size != self._descriptor.size:
             excess = "more than" if blob.size > self._descriptor.size else f"{blob.size} instead of"
             raise IntegrityError(
