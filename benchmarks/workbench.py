@@ -21,11 +21,12 @@ PROGRAM = str(Path(sys.executable).with_name("tidewaiter"))
 
 
 class Run(NamedTuple):
-    """One finished process: wall-clock seconds, peak memory in MB, standard output."""
+    """One finished process: wall-clock seconds, peak memory in MB, standard output, seconds on processors."""
 
     seconds: float
     memory: float
     output: str
+    computing: float = 0.0
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
@@ -48,7 +49,7 @@ def timed(command: Sequence[str | Path], variables: Mapping[str, str], folder: P
         if process.returncode:
             said = (errors.read() + out.read()).decode(errors="replace")
             sys.exit(f"{' '.join(map(str, command))}: {said[-3000:]}")
-        return Run(seconds, usage.ru_maxrss / 1024, out.read().decode())
+        return Run(seconds, usage.ru_maxrss / 1024, out.read().decode(), usage.ru_utime + usage.ru_stime)
 
 
 def median(runs: Sequence[Run]) -> float:

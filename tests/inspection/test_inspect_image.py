@@ -59,7 +59,11 @@ def test_facts_of_a_whole_image(facts: Facts) -> None:
     python = distribution(Tar(), "Flask_Thing", "3.0", "License-Expression: mit", "Requires-Dist: Jinja2>=3")
     distribution(python, "Jinja2", "3.1")
     run = RunConfig(
-        user="65532", entrypoint=["python"], env=["PATH=/usr/bin", "API_TOKEN=abc"], exposed_ports={"80/tcp": {}}
+        user="65532",
+        entrypoint=["python"],
+        env=["PATH=/usr/bin", "API_TOKEN=abc"],
+        exposed_ports={"80/tcp": {}},
+        volumes={"/b": {}, "/a": {}},
     )
     found = facts(base, python, run=run)
 
@@ -81,6 +85,7 @@ def test_facts_of_a_whole_image(facts: Facts) -> None:
     assert (found.operating_system.id, found.operating_system.version) == ("debian", "12")
     assert [(program.path, program.kind) for program in found.programs] == [("bin/sh", "shell")]
     assert (found.runs_as_root, found.created, found.exposed_ports) == (False, CREATED, ("80/tcp",))
+    assert found.volumes == ("/a", "/b")
     assert found.env == {"PATH": "/usr/bin", "API_TOKEN": "****"}
     assert [layer.files for layer in found.layers] == [4, 2]
     assert found.size == sum(layer.size for layer in found.layers)

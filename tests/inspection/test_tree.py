@@ -77,3 +77,17 @@ def test_a_tree_is_bounded(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(limits, "TREE_NODES", 8)
     with pytest.raises(LimitError, match="more than 8"):
         tree(stack, "", 3)
+
+
+def test_a_hard_link_that_outlives_its_file_is_the_file(tmp_path: Path) -> None:
+    """When the name that carries the bytes is deleted, the first link counts as the file, once; others lead to it."""
+    base = Tar().file("a", b"1" * 100).hardlink("b", "a").hardlink("c", "a")
+    stack = inspection.read(put_image(Layout(tmp_path), [base.bytes(), Tar().file(".wh.a").hardlink("d", "b").bytes()]))
+    nodes = tree(stack, "", 1)
+    assert flat(nodes)[1:] == [("b", "file", 100, 1), ("c", "hardlink", 0, 0), ("d", "hardlink", 0, 0)]
+    assert [node.target for node in nodes[1:]] == ["", "b", "b"]
+
+
+def test_an_image_without_files_is_an_empty_root(tmp_path: Path) -> None:
+    """The root of an image is always there."""
+    assert flat(tree(inspection.read(put_image(Layout(tmp_path), [])), "", 2)) == [("", "directory", 0, 0)]

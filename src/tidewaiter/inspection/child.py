@@ -5,7 +5,6 @@ What it is asked and answers stands in `wire`.
 """
 
 import codecs
-import concurrent.futures.thread
 import io
 import os
 import sys
@@ -25,7 +24,7 @@ from tidewaiter.oci.manifest import LAYER, Descriptor
 from tidewaiter.sbom import licenses
 
 # No file can be opened later. These are what other rooms load when they first need it.
-_LOADED = (concurrent.futures.thread, isal.igzip, isal.igzip_lib, zstandard)
+_LOADED = (isal.igzip, isal.igzip_lib, zstandard)
 _CODECS = ("ascii", "latin-1", "utf-8", "utf-16", "unicode_escape", "idna")
 _SWITCH_SECONDS = 0.0005
 """Whoever has inflated a block needs Python's lock for a moment; the usual wait for it holds up the next block."""
@@ -108,7 +107,7 @@ def main() -> None:
     sys.setswitchinterval(_SWITCH_SECONDS)
     for name in _CODECS:
         codecs.lookup(name)
-    licenses.expression("MIT")  # reads the list of SPDX
+    licenses.load()
     out = confined.answers()
     kept = confined.confine(memory=int(sys.argv[1]), threads=True)
     confined.send(out, wire.READY, msgspec.json.encode(wire.Ready(network=kept.network, files=kept.files)))

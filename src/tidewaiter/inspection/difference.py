@@ -14,7 +14,7 @@ from tidewaiter.sbom.component import Component
 
 _FIELDS = (
     *("os", "architecture", "operating_system", "user", "runs_as_root", "entrypoint", "cmd", "working_dir"),
-    *("exposed_ports", "created", "framework"),
+    *("exposed_ports", "volumes", "created", "framework"),
 )
 _MAPPINGS = ("env", "labels", "annotations")
 

@@ -144,7 +144,7 @@ class ImageFacts(msgspec.Struct, frozen=True, kw_only=True):
     entrypoint: tuple[str, ...]
     cmd: tuple[str, ...]
     env: dict[str, str]
-    """Secret-looking values are masked."""
+    """Secret-looking values are masked, here and in all that the config and the manifest say in words."""
     labels: dict[str, str]
     annotations: dict[str, str]
     exposed_ports: tuple[str, ...]
@@ -170,6 +170,7 @@ class ImageFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Those of them that belong to no package."""
     wasted: tuple[Waste, ...] = ()
     """Most bytes first."""
+    volumes: tuple[str, ...] = ()
 
     @property
     def component_set(self) -> Digest:

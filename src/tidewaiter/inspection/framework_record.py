@@ -3,11 +3,10 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from packaging.utils import canonicalize_name
-
 from tidewaiter.frameworks import cuda as cudas
 from tidewaiter.frameworks import tensorflow
 from tidewaiter.frameworks.versions import major, numbers
+from tidewaiter.inspection.catalogers.python.requirements import normalised
 from tidewaiter.inspection.facts import Framework, FrameworkRecord
 from tidewaiter.sbom.component import Component
 
@@ -38,7 +37,7 @@ def _packaged(components: Iterable[Component], library: str) -> list[str]:
     found = []
     for component in components:
         patterns = _PACKAGES.get(component.kind)
-        name = canonicalize_name(component.name) if component.kind == "python" else component.name
+        name = normalised(component.name) if component.kind == "python" else component.name
         version = _UPSTREAM.match(component.version)
         if patterns is not None and version and patterns[library].fullmatch(name):
             found.append(version[1])
@@ -84,9 +83,9 @@ def of(
         for name in ("cuda", "cudnn", "tensorflow", "tensorflow-serving")
     }
     distributions = {
-        one.version: canonicalize_name(one.name)
+        one.version: normalised(one.name)
         for one in components
-        if one.kind == "python" and canonicalize_name(one.name) in tensorflow.DISTRIBUTIONS
+        if one.kind == "python" and normalised(one.name) in tensorflow.DISTRIBUTIONS
     }
     version = _longest(distributions)
     built_for = {"cuda": details.get("cuda_version", ""), "cudnn": details.get("cudnn_version", "")}

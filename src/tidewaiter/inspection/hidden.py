@@ -20,6 +20,8 @@ _RANGE = 1 << 18
 """Path numbers that are compared at once."""
 
 Fate = Literal["", "replaced", "deleted"]
+_is_odd = (1).__and__
+"""Whether a path number is that of a folder."""
 
 
 class Hidden(msgspec.Struct, frozen=True):
@@ -95,11 +97,14 @@ class Sight:
 
 def _numbers(layer: LayerFacts) -> "array[int]":
     """Of all paths and folders in the layer, sorted."""
+    packed = layer.paths + layer.implied
+    few = len(packed) <= _RANGE * 8
     found = array("Q")
-    found.frombytes(PathSet(layer.paths + layer.implied).pack() if layer.implied else layer.paths)
+    found.frombytes(PathSet(packed).pack() if layer.implied and not few else packed)
     if sys.byteorder == "big":
         found.byteswap()
-    return found
+    # Two rows, each sorted, are quickly made one; for very many numbers there is not the room.
+    return array("Q", sorted(found)) if layer.implied and few else found
 
 
 class _Found:
@@ -131,15 +136,21 @@ def _replaced(layers: "list[array[int]]", found: list[_Found]) -> None:
         folders: set[int] = set()  # by the number that a file of that path would have
         for index in range(len(layers) - 1, -1, -1):
             numbers = layers[index]
-            own = set(numbers[bisect_left(numbers, start) : bisect_left(numbers, end)])
-            odd = {one for one in own if one & 1}
-            own_folders, own_files = {one - 1 for one in odd}, own - odd
+            own = numbers[bisect_left(numbers, start) : bisect_left(numbers, end)]
             if files or folders:
-                found[index].replaced |= own_files & files
-                found[index].replaced |= own_files & folders
-                found[index].covered |= own_folders & files
-            files |= own_files
-            folders |= own_folders
+                found[index].replaced.update(files.intersection(own), folders.intersection(own))
+                found[index].covered.update(_covered(own, files))
+            if index:
+                odd = set(filter(_is_odd, own))
+                files.update(set(own) - odd)
+                folders.update(one - 1 for one in odd)
+
+
+def _covered(own: "array[int]", files: set[int]) -> set[int]:
+    """Folders among the numbers `own` that are `files` above, by the number of the file."""
+    if len(files) < len(own):
+        return {one - 1 for one in {one + 1 for one in files}.intersection(own)}
+    return {one - 1 for one in filter(_is_odd, own)} & files
 
 
 def _deleted(layers: Sequence[LayerFacts], arrays: "list[array[int]]", found: list[_Found]) -> None:

@@ -85,7 +85,7 @@ def read(
     if missing:
         with progress.task("Inspecting layers", total=sum(layer.blob.size for layer in missing), unit="bytes") as task:
             answers = reader(image.source, missing, task.advance)
-            from tidewaiter.inspection import merge, waste  # noqa: F401  # loaded while the reader starts
+            _load()  # while the reader starts
 
             for layer, facts, listing in answers:
                 item = (layer.blob.digest, layer.diff_id)
@@ -93,6 +93,15 @@ def read(
                 if cache is None or not cache.put(item[0], facts, listing):
                     listings[item] = listing
     return Stack(items, found, cache=cache, listings=listings)
+
+
+def _load() -> None:
+    """What `describe` needs."""
+    from tidewaiter.frameworks import tables
+    from tidewaiter.inspection import environment, framework_record, merge, waste  # noqa: F401  # for the next one
+
+    tables.tensorflow()
+    tables.cuda()
 
 
 def runs_as_root(user: str, merged: "Merged") -> bool:
@@ -108,7 +117,9 @@ def runs_as_root(user: str, merged: "Merged") -> bool:
 
 
 def _summaries(image: Image, facts: list[LayerFacts], hidden: tuple[int, ...]) -> tuple[LayerSummary, ...]:
-    history = [entry.created_by or "" for entry in image.config.history if not entry.empty_layer]
+    from tidewaiter.inspection.environment import masked_text
+
+    history = [masked_text(entry.created_by or "") for entry in image.config.history if not entry.empty_layer]
     if len(history) != len(facts):
         history = [""] * len(facts)  # a history that does not fit the layers says nothing about them
     return tuple(
@@ -151,7 +162,7 @@ def describe(image: Image, stack: Stack, *, reference: str) -> ImageFacts:
         UndeterminedError: what is known of a layer is lost.
     """
     from tidewaiter.inspection import framework_record
-    from tidewaiter.inspection.environment import masked
+    from tidewaiter.inspection.environment import masked, masked_labels, masked_words
     from tidewaiter.inspection.merge import Merged
     from tidewaiter.inspection.waste import weigh
 
@@ -170,11 +181,11 @@ def describe(image: Image, stack: Stack, *, reference: str) -> ImageFacts:
         architecture=image.config.architecture,
         user=run.user,
         runs_as_root=runs_as_root(run.user, merged),
-        entrypoint=tuple(run.entrypoint or ()),
-        cmd=tuple(run.cmd or ()),
+        entrypoint=masked_words(run.entrypoint or ()),
+        cmd=masked_words(run.cmd or ()),
         env=env,
-        labels=dict(run.labels or {}),
-        annotations=dict(image.annotations),
+        labels=masked_labels(run.labels or {}),
+        annotations=masked_labels(image.annotations),
         exposed_ports=tuple(sorted(run.exposed_ports or {})),
         working_dir=run.working_dir,
         created=image.config.created or "",
@@ -194,4 +205,5 @@ def describe(image: Image, stack: Stack, *, reference: str) -> ImageFacts:
         visible_size=weights.visible[0],
         unowned_size=weights.unowned[0],
         wasted=weights.wasted,
+        volumes=tuple(sorted(run.volumes or {})),
     )

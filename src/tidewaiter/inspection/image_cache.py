@@ -14,6 +14,9 @@ from tidewaiter.inspection.facts import ImageFacts
 from tidewaiter.inspection.layer_facts import FORMAT_VERSION
 from tidewaiter.oci.digest import Digest
 
+_FORMAT = 2
+"""Raise it when the same layers and the same config give other facts."""
+
 
 class ImageFactsCache:
     """Files below `directory`, safe to use from many threads and processes."""
@@ -22,7 +25,7 @@ class ImageFactsCache:
         self._files = CheckedFiles(directory)
 
     def _name(self, image: Digest) -> str:
-        key = f"{tidewaiter.__version__} {FORMAT_VERSION} {image}"
+        key = f"{tidewaiter.__version__} {FORMAT_VERSION} {_FORMAT} {image}"
         return f"{hashlib.sha256(key.encode()).hexdigest()}.image"
 
     def get(self, image: Digest, *, reference: str) -> ImageFacts | None:

@@ -1,7 +1,7 @@
 """One pass over one layer: proven to be the promised bytes, and every cataloger fed on the way."""
 
 from collections.abc import Callable
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from tidewaiter.inspection import waste
 from tidewaiter.inspection.catalogers import (
@@ -29,10 +29,12 @@ from tidewaiter.inspection.catalogers.rpm import packages as rpm
 from tidewaiter.inspection.layer_facts import SYMLINK, Collector, LayerFacts
 from tidewaiter.inspection.paths import readable
 from tidewaiter.oci.digest import Digest
-from tidewaiter.oci.image import BlobSource
 from tidewaiter.oci.layer import OPAQUE_WHITEOUT, WHITEOUT_PREFIX, Entry
 from tidewaiter.oci.manifest import Descriptor
 from tidewaiter.oci.verified import VerifiedLayer
+
+if TYPE_CHECKING:
+    from tidewaiter.oci.image import BlobSource
 
 CATALOGERS: tuple[Cataloger, ...] = (
     status.CATALOGER,
@@ -52,28 +54,49 @@ CATALOGERS: tuple[Cataloger, ...] = (
     system.USERS,
 )
 
+_AMONG = frozenset(
+    {
+        *(key for cataloger in CATALOGERS for key in cataloger.among),
+        *(*jar.SUFFIXES, *eggs.AMONG, *models.AMONG),
+    }
+)
+_FOLDERS = tuple(key for key in _AMONG if key.endswith("/"))
+_Read = Callable[[str, Entry, IO[bytes], Collector], None]
+_ARCHIVES: tuple[tuple[Callable[[str], bool], _Read], ...] = (
+    (jar.wants, jar.read),
+    (eggs.wants, eggs.read),
+    (models.wants, models.read),
+)
 
-def _whiteout(path: str, collector: Collector) -> bool:
-    """Record a whiteout; False when the entry is none."""
-    folder, _, name = path.rpartition("/")
-    if not name.startswith(WHITEOUT_PREFIX):
-        return False
+
+def is_known(path: str, name: str) -> bool:
+    """Whether some cataloger or reader of archives may want the file, whose own name is `name`: few files are so."""
+    return name in _AMONG or name[name.rfind(".") :] in _AMONG or path.startswith(_FOLDERS)
+
+
+def wanted_by(path: str) -> list[Cataloger]:
+    """The catalogers that want the file."""
+    return [cataloger for cataloger in CATALOGERS if cataloger.wants(path)]
+
+
+def archive_reader(path: str) -> _Read | None:
+    """Who reads the file, if its name is that of an archive or a model."""
+    return next((read for wants, read in _ARCHIVES if wants(path)), None)
+
+
+def _whiteout(path: str, folder: str, name: str, collector: Collector) -> None:
+    """Record a whiteout."""
     collector.keep(path)
     if name == OPAQUE_WHITEOUT:
         collector.opaque.add(folder)
     elif not name.startswith(WHITEOUT_PREFIX * 2):  # `.wh..wh.` names are aufs' own bookkeeping
         hidden = name.removeprefix(WHITEOUT_PREFIX)
         collector.whiteouts.add(f"{folder}/{hidden}" if folder else hidden)
-    return True
 
 
-def _catalog(path: str, entry: Entry, file: IO[bytes] | None, collector: Collector) -> bool:
-    """Feed the catalogers that want `path`; False when none does."""
-    wanted = False
-    for cataloger in CATALOGERS:
-        if not cataloger.wants(path):
-            continue
-        wanted = True
+def _catalog(path: str, entry: Entry, file: IO[bytes] | None, wanting: list[Cataloger], collector: Collector) -> None:
+    """Feed the catalogers that want `path`."""
+    for cataloger in wanting:
         if file is not None:
             cataloger.read(path, bounded(path, entry, file, cataloger.limit, collector), collector)
         elif entry.kind == "hardlink":
@@ -82,19 +105,12 @@ def _catalog(path: str, entry: Entry, file: IO[bytes] | None, collector: Collect
                 collector.note(path, "it is a hard link to a file that was not read")
         elif cataloger.names_packages:
             collector.note(path, SYMLINK)
-    return wanted
 
 
-def _look_inside(path: str, entry: Entry, file: IO[bytes], collector: Collector) -> None:
-    """Read what is known by more than its name: archives, models, programs, texts. One of them reads a file."""
-    if framework_binaries.wants(path):
+def _look_inside(path: str, name: str, entry: Entry, file: IO[bytes], collector: Collector) -> None:
+    """Read what is known by more than its name: programs and texts. One of them reads a file."""
+    if name.startswith(framework_binaries.BEGINNINGS) and framework_binaries.wants(path):
         framework_binaries.read(path, file, collector)
-    elif jar.wants(path):
-        jar.read(path, entry, file, collector)
-    elif eggs.wants(path):
-        eggs.read(path, entry, file, collector)
-    elif models.wants(path):
-        models.read(path, entry, file, collector)
     else:
         program, text = binaries.wants(path, entry), secrets.wants(path, entry)
         if program or text:
@@ -109,15 +125,23 @@ def _look_inside(path: str, entry: Entry, file: IO[bytes], collector: Collector)
 def _take(entry: Entry, file: IO[bytes] | None, collector: Collector) -> None:
     """Record one entry, and forget what an earlier one of the same path has said."""
     path = readable(entry.path)
-    if not path or _whiteout(path, collector):
+    if not path:
+        return
+    folder, _, name = path.rpartition("/")
+    if name.startswith(WHITEOUT_PREFIX):
+        _whiteout(path, folder, name, collector)
         return
     directory = entry.kind == "directory"
     collector.paths.add(path, directory=directory)
     collector.listing.add(path, entry, readable(entry.target) if entry.kind == "hardlink" else "")
     collector.forget(path)
     permissions.read(path, entry, collector)
-    if directory:
-        return
+    if not directory:
+        _look(path, name, entry, file, collector)
+
+
+def _look(path: str, name: str, entry: Entry, file: IO[bytes] | None, collector: Collector) -> None:
+    """Record what the entry, which is no directory, is by its name and content."""
     if entry.kind == "symlink":
         target = readable(entry.target)
         collector.keep(path, target)
@@ -125,21 +149,24 @@ def _take(entry: Entry, file: IO[bytes] | None, collector: Collector) -> None:
     elif entry.kind == "file":
         collector.files += 1
         collector.file_bytes += entry.size
-    program = programs.kind_of(path)
-    if program is not None and programs.runnable(entry):
+    if programs.runnable(entry) and (program := programs.kind_of(path)) is not None:
         collector.add_program(path, program, entry)
-    if not _catalog(path, entry, file, collector):
-        if file is not None:
-            _look_inside(path, entry, file, collector)
-        elif entry.kind == "hardlink":
-            collector.copy(readable(entry.target), path)
+    known = is_known(path, name)
+    if known and (wanting := wanted_by(path)):
+        _catalog(path, entry, file, wanting, collector)
+    elif known and file is not None and (reader := archive_reader(path)) is not None:
+        reader(path, entry, file, collector)
+    elif file is not None:
+        _look_inside(path, name, entry, file, collector)
+    elif entry.kind == "hardlink":
+        collector.copy(readable(entry.target), path)
     build = frameworks.of_name(path)
     if build is not None and path not in collector.builds:
         collector.add_build(build)
 
 
 def read(
-    source: BlobSource,
+    source: "BlobSource",
     descriptor: Descriptor,
     diff_id: Digest,
     *,

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from packageurl import PackageURL
-from packaging.utils import canonicalize_name
 
 from tidewaiter.core import limits
 from tidewaiter.core.errors import LimitError
 from tidewaiter.inspection.catalogers.debian import copyright as debian_copyright
 from tidewaiter.inspection.catalogers.programs import JUPYTER_DISTRIBUTIONS
 from tidewaiter.inspection.catalogers.python import develop, installs, requirements
+from tidewaiter.inspection.catalogers.python.requirements import normalised
 from tidewaiter.inspection.catalogers.system import OS_RELEASES
 from tidewaiter.inspection.facts import Exposed, Framework, Model, Program
 from tidewaiter.inspection.layer_facts import SYMLINK, FoundPackage, LayerFacts, OsRelease, Unread
@@ -209,7 +209,7 @@ class Merged:
                     continue
                 found[program.path] = Program(program.path, program.kind, layer.diff_id)
         for component in components:
-            if component.kind == "python" and canonicalize_name(component.name) in JUPYTER_DISTRIBUTIONS:
+            if component.kind == "python" and normalised(component.name) in JUPYTER_DISTRIBUTIONS:
                 found[component.location] = Program(component.location, "jupyter", component.layer)
         return tuple(program for _, program in sorted(found.items()))
 
@@ -271,4 +271,4 @@ class _Relations:
 
 
 def _asked(kind: str, name: str) -> str:
-    return canonicalize_name(name) if kind == "python" else name
+    return normalised(name) if kind == "python" else name

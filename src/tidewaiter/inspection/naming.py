@@ -1,8 +1,8 @@
 """Package URLs and the names of ecosystems, as OSV writes them."""
 
 from packageurl import PackageURL
-from packaging.utils import canonicalize_name
 
+from tidewaiter.inspection.catalogers.python.requirements import normalised
 from tidewaiter.inspection.layer_facts import FoundPackage, OsRelease
 from tidewaiter.sbom import distributions
 
@@ -66,5 +66,5 @@ def purl(package: FoundPackage, release: OsRelease) -> str:
         if release.id:
             qualifiers["distro"] = f"{release.id}-{release.version_id}" if release.version_id else release.id
     elif kind == "python":
-        name = canonicalize_name(name)
+        name = normalised(name)
     return PackageURL(type_, space or None, name, version, qualifiers).to_string()

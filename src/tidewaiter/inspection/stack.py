@@ -76,21 +76,27 @@ class Stack:
     def seen(self, index: int) -> Iterator[Seen]:
         """What a container sees of a layer; raises `UndeterminedError` when its listing is lost.
 
-        A file that is hidden under its own name, but not under that of a hard link, is seen as the first such link.
+        A file that is hidden under its own name, but not under that of a hard link, is seen as the first such link,
+        to which the others lead then.
         """
         data = self._listing(index)
         unseen = self.hidden[index]
         links = self.facts[index].links
         kept = _kept(data, unseen) if unseen else {}
         sight = Sight(unseen)
+        renamed: dict[str, str] = {}
         for rows in listing.rows(data):
             for place, path in enumerate(rows.paths):
                 kind, name = rows.kind(place), path
                 if unseen and sight.fate(path):
                     if kind is not Kind.FILE or path not in kept:
                         continue
-                    name = kept[path]
-                target = rows.targets.get(place, "") if kind is Kind.HARDLINK else links.get(path, "")
+                    name = renamed[path] = kept[path]
+                target = links.get(path, "")
+                if kind is Kind.HARDLINK:
+                    target = renamed.get(rows.targets[place], rows.targets[place])
+                    if renamed and target == path:
+                        continue  # it has been seen as the file itself
                 yield Seen(name, kind, rows.permissions(place), rows.sizes[place], target)
 
     def measured(self) -> list[Measured]:

@@ -103,6 +103,8 @@ def tree(stack: Stack, path: str, depth: int) -> tuple[Node, ...]:
         UndeterminedError: what is known of a layer is lost.
     """
     whole = _with_folders(_collect(stack, path, depth), path)
+    if not whole and not path:
+        whole[path] = _Sum()  # an image without files
     if not whole:
         raise NotFoundError(
             f"the image has nothing at /{path}", next_step="Look from the root: `tidewaiter contents IMAGE`."

@@ -1,8 +1,10 @@
 """Steps: an image to a tree of its files, two images to what changed between them."""
 
+import contextlib
+
 import msgspec
 
-from tidewaiter.core.errors import InputError
+from tidewaiter.core.errors import InputError, NotFoundError
 from tidewaiter.inspection import difference
 from tidewaiter.inspection import image as inspection
 from tidewaiter.inspection.difference import Difference
@@ -27,12 +29,25 @@ class Contents(msgspec.Struct, frozen=True):
     """Each folder before what lies in it, the largest first."""
 
 
-def _place(path: str) -> str:
-    """`path` as layers name it: relative to the root, readable. Raises `InputError` when it leads out of the image."""
+def _places(path: str) -> tuple[str, ...]:
+    """`path` as layers may name it: relative to the root, readable; a path with escapes may be such a name already.
+
+    Raises `InputError` when it leads out of the image.
+    """
     parts = [part for part in path.split("/") if part not in {"", "."}]
     if ".." in parts:
         raise InputError(f"{path!r} is not a path in an image", next_step="Give it from the root, without `..`.")
-    return readable("/".join(parts))
+    place = "/".join(parts)
+    return tuple(dict.fromkeys((readable(place), place))) if place.isprintable() else (readable(place),)
+
+
+def tree_at(stack: Stack, path: str, depth: int) -> tuple[Node, ...]:
+    """What lies at `path`, as a user wrote it, and below it; raises what `contents` does."""
+    places = _places(path)
+    for place in places[:-1]:
+        with contextlib.suppress(NotFoundError):
+            return tree(stack, place, depth)
+    return tree(stack, places[-1], depth)
 
 
 def contents(workshop: Workshop, named: NamedImage, path: str, depth: int) -> Contents:
@@ -42,13 +57,13 @@ def contents(workshop: Workshop, named: NamedImage, path: str, depth: int) -> Co
         InputError: the path leads out of the image, or a layer is malformed or over the limits.
         NotFoundError: a container sees nothing there.
     """
-    place = _place(path)
+    _places(path)  # a wrong one need not wait for layers
     stack = looking.layers(workshop, named)
     return Contents(
         reference=named.reference,
         digest=named.image.digest,
         layers=tuple(diff_id for _, diff_id in stack.items),
-        entries=tree(stack, place, depth),
+        entries=tree_at(stack, path, depth),
     )
 
 

@@ -1,17 +1,20 @@
 """Steps: image to facts, facts to SBOM documents, components to findings. What the catalog knows is recorded there."""
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from tidewaiter.advisories.finding import ScanResult
 from tidewaiter.catalog.records import AttachmentRecord, SbomKind
 from tidewaiter.core import clock
-from tidewaiter.inspection import image as inspection
+from tidewaiter.core.errors import StorageError
 from tidewaiter.inspection.facts import ImageFacts
-from tidewaiter.inspection.layer_cache import LayerFactsCache
+from tidewaiter.inspection.image_cache import ImageFactsCache
 from tidewaiter.pipelines.images import NamedImage
 from tidewaiter.pipelines.workshop import Workshop
 
 if TYPE_CHECKING:
+    from tidewaiter.inspection.stack import Stack
+    from tidewaiter.sbom.component import Component
     from tidewaiter.sbom.subject import Subject
 
 MEDIA_TYPES: dict[SbomKind, str] = {
@@ -20,25 +23,58 @@ MEDIA_TYPES: dict[SbomKind, str] = {
 }
 
 
-def inspect(workshop: Workshop, named: NamedImage) -> ImageFacts:
-    """Facts of the image, computed from its bytes; layers that were seen before are not read again.
+def layers(workshop: Workshop, named: NamedImage) -> "Stack":
+    """What is known of every layer of the image; those that were seen before are not read again.
 
     Raises:
         IntegrityError: a layer's bytes are not those that the image names.
         InputError: a layer is malformed or over the limits.
+        UndeterminedError: a process that reads layers gave no answer.
     """
-    cache = LayerFactsCache(workshop.settings.home.cache / "layer-facts")
-    return inspection.inspect(
-        named.image,
-        reference=named.reference,
-        cache=cache,
-        threads=workshop.settings.threads,
-        progress=workshop.progress,
+    from tidewaiter.inspection import image as inspection
+    from tidewaiter.inspection.layer_cache import LayerFactsCache
+    from tidewaiter.pipelines.reading import LayerReaders
+
+    cache = LayerFactsCache(_facts_folder(workshop))
+    found = inspection.read(
+        named.image, cache=cache, reader=LayerReaders(workshop.settings.threads), progress=workshop.progress
     )
+    _tell(workshop, cache.refusal)
+    return found
 
 
-def scan(workshop: Workshop, facts: ImageFacts) -> ScanResult:
-    """Findings of the image's components, and what could not be checked.
+def inspect(workshop: Workshop, named: NamedImage) -> ImageFacts:
+    """Facts of the image, computed from its bytes, unless it was seen before; raises what `layers` does."""
+    cache = ImageFactsCache(_facts_folder(workshop))
+    known = cache.get(named.image.digest, reference=named.reference)
+    if known is not None:
+        return known
+    from tidewaiter.inspection import image as inspection  # catalogers and all; not needed for an image that is known
+
+    facts = inspection.describe(named.image, layers(workshop, named), reference=named.reference)
+    cache.put(facts)
+    return facts
+
+
+def _facts_folder(workshop: Workshop) -> Path:
+    return workshop.settings.home.cache / "layer-facts"
+
+
+def _tell(workshop: Workshop, refusal: StorageError | None) -> None:
+    if refusal is not None:
+        workshop.progress.note(f"{refusal.message}; the layers will be read again next time")
+
+
+class Contents(Protocol):
+    """What is matched: the facts of an image, or what an SBOM says."""
+
+    @property
+    def components(self) -> "tuple[Component, ...]":
+        """Sorted."""
+
+
+def scan(workshop: Workshop, facts: Contents) -> ScanResult:
+    """Findings of the components, and what could not be checked.
 
     Raises:
         StorageError: the advisory database cannot be read.
@@ -52,7 +88,7 @@ def scan(workshop: Workshop, facts: ImageFacts) -> ScanResult:
 
 def subject_of(facts: ImageFacts) -> "Subject":
     """What an SBOM says it is about."""
-    from tidewaiter.sbom.subject import Subject
+    from tidewaiter.sbom.subject import Subject, SubjectLayer
 
     system = facts.operating_system
     return Subject(
@@ -64,6 +100,8 @@ def subject_of(facts: ImageFacts) -> "Subject":
         distribution=system.id if system else "",
         distribution_version=system.version if system else "",
         distribution_name=system.name if system else "",
+        layers=tuple(SubjectLayer(layer.digest, layer.diff_id) for layer in facts.layers),
+        unread=facts.unread,
     )
 
 

@@ -9,9 +9,11 @@ from tidewaiter.oci.layer import Entry
 
 
 class Cataloger(NamedTuple):
-    """`wants` is asked for every regular file of a layer, so it must be quick; `read` gets the ones it wants."""
+    """`wants` is asked about the files that `among` names; `read` gets the ones it wants."""
 
     name: str
+    among: tuple[str, ...]
+    """Names of files (`METADATA`), their endings from the last dot on (`.jar`), and folders at any depth (`etc/x/`)."""
     wants: Callable[[str], bool]
     read: Callable[[str, bytes, Collector], None]
     """Called with path, content and where to put what it finds. Never raises for what the content says."""

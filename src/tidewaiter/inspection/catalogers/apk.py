@@ -86,4 +86,4 @@ def read(path: str, data: bytes, collector: Collector) -> None:
     ownership.apk(data, collector)
 
 
-CATALOGER = Cataloger("apk", wants, read, limits.DPKG_STATUS_BYTES, names_packages=True)
+CATALOGER = Cataloger("apk", ("installed",), wants, read, limits.DPKG_STATUS_BYTES, names_packages=True)

@@ -73,4 +73,4 @@ def read(path: str, data: bytes, collector: Collector) -> None:
     ownership.conda(path, data, collector)
 
 
-CATALOGER = Cataloger("conda", wants, read, RECORD_BYTES, names_packages=True)
+CATALOGER = Cataloger("conda", (".json",), wants, read, RECORD_BYTES, names_packages=True)

@@ -16,6 +16,8 @@ from tidewaiter.inspection.catalogers.frameworks import SERVING
 from tidewaiter.inspection.layer_facts import Collector, FoundBuild
 
 _MAGIC = b"\x7fELF"
+BEGINNINGS = (SERVING, "libcud")
+"""Of the names of files about which `wants` is asked."""
 _WINDOW = 1 << 20
 _LONGEST = 256
 _SERVER_VERSION = re.compile(

@@ -99,8 +99,10 @@ def _is_toolkit(path: str) -> bool:
 
 
 CATALOGERS = (
-    Cataloger("tensorflow-build", lambda path: path.endswith(_BUILD_INFO), _read_build_info, 64 << 10),
-    Cataloger("cuda-headers", _is_header, _read_header, 2 << 20),
-    Cataloger("python-headers", _is_python, _read_python, 64 << 10),
-    Cataloger("cuda-toolkit", _is_toolkit, _read_toolkit, 64 << 10),
+    Cataloger(
+        "tensorflow-build", ("build_info.py",), lambda path: path.endswith(_BUILD_INFO), _read_build_info, 64 << 10
+    ),
+    Cataloger("cuda-headers", tuple(header[1:] for header in _HEADERS), _is_header, _read_header, 2 << 20),
+    Cataloger("python-headers", ("patchlevel.h",), _is_python, _read_python, 64 << 10),
+    Cataloger("cuda-toolkit", ("version.json",), _is_toolkit, _read_toolkit, 64 << 10),
 )  # fmt: skip

@@ -53,4 +53,4 @@ def read(path: str, data: bytes, collector: Collector) -> None:
     collector.add_packages(path, (package,))
 
 
-CATALOGER = Cataloger("gems", wants, read, 1 * limits.MIB, names_packages=True)
+CATALOGER = Cataloger("gems", (".gemspec",), wants, read, 1 * limits.MIB, names_packages=True)

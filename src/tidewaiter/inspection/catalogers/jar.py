@@ -14,10 +14,11 @@ from tidewaiter.inspection.catalogers.text import clean
 from tidewaiter.inspection.layer_facts import Collector, FoundPackage
 from tidewaiter.oci.layer import Entry
 
-_SUFFIXES = (".jar", ".war", ".ear", ".par", ".jpi", ".hpi")
+SUFFIXES = (".jar", ".war", ".ear", ".par", ".jpi", ".hpi")
 _POM = re.compile(r"META-INF/maven/[^/]+/[^/]+/pom\.properties")
 _MANIFEST = "META-INF/MANIFEST.MF"
 _TEXT_BYTES = 256 * limits.KIB
+_LINES = 2000
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+~\-]{0,199}")
 _FILE = re.compile(r"(?P<name>.+?)-(?P<version>\d[A-Za-z0-9_.+~\-]*)\.[a-z]+")
@@ -25,14 +26,14 @@ _FILE = re.compile(r"(?P<name>.+?)-(?P<version>\d[A-Za-z0-9_.+~\-]*)\.[a-z]+")
 
 def wants(path: str) -> bool:
     """A Java archive by its name."""
-    return path.endswith(_SUFFIXES)
+    return path.endswith(SUFFIXES)
 
 
 def properties(data: bytes) -> dict[str, str]:
     """Lines `key=value` of a properties file, or `Key: value` of a manifest's main section, folded ones joined."""
     fields: dict[str, str] = {}
     text = data.decode("utf-8", "replace").replace("\r\n", "\n").replace("\n ", "")
-    for line in text.split("\n"):
+    for line in text.split("\n", _LINES)[:_LINES]:
         if not line and fields:
             break
         match = re.match(r"([A-Za-z0-9_.\-]+)\s*[:=]\s*(.*)", line)
@@ -89,7 +90,7 @@ class _Walk:
         try:
             members = [member for member in zips.members(file, size) if self._wanted(member)]
             for member in members:
-                if member.name.endswith(_SUFFIXES):
+                if member.name.endswith(SUFFIXES):
                     self._nested(file, member, depth)
                     continue
                 fields = properties(self._text(file, member))
@@ -116,7 +117,7 @@ class _Walk:
             self._collector.note(self._path, f"{clean(name.rpartition('/')[2], 100)}: it does not state its version")
 
     def _wanted(self, member: zips.Member) -> bool:
-        return member.name == _MANIFEST or member.name.endswith(_SUFFIXES) or _POM.fullmatch(member.name) is not None
+        return member.name == _MANIFEST or member.name.endswith(SUFFIXES) or _POM.fullmatch(member.name) is not None
 
     def _text(self, file: IO[bytes], member: zips.Member) -> bytes:
         if self._texts <= 0:

@@ -17,6 +17,8 @@ from tidewaiter.oci.layer import Entry
 
 _SAVED_MODEL = "/saved_model.pb"
 _LITE = ".tflite"
+AMONG = (_SAVED_MODEL[1:], _LITE)
+"""Names and endings of files about which `wants` is asked."""
 _ITEMS = 200
 _TEXT = 1000
 _VERSION = re.compile(r"[0-9]{1,20}")

@@ -126,5 +126,5 @@ def read_elsewhere(path: str, data: bytes, collector: Collector) -> None:
             collector.add_packages(path, (package,))
 
 
-CATALOGER = Cataloger("npm", wants, read, names_packages=True)
-ELSEWHERE = Cataloger("npm-elsewhere", wants_elsewhere, read_elsewhere)
+CATALOGER = Cataloger("npm", (_FILE[1:],), wants, read, names_packages=True)
+ELSEWHERE = Cataloger("npm-elsewhere", (_FILE[1:],), wants_elsewhere, read_elsewhere)

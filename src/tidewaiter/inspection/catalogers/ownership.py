@@ -84,8 +84,8 @@ def _record(path: str, data: bytes, collector: Collector) -> None:
     names = _printable("\n".join(_PLAIN.findall(text)))
     if names:
         collector.listing.claim(owner, site, names)
-    others = [_inside(site, out or quoted.replace('""', '"')) for out, quoted in _ELSEWHERE.findall(text)]
-    if others:
+    if text.startswith(("../", '"')) or "\n../" in text or '\n"' in text:
+        others = [_inside(site, out or quoted.replace('""', '"')) for out, quoted in _ELSEWHERE.findall(text)]
         claim(collector, owner, [one for one in others if one is not None])
 
 
@@ -128,15 +128,23 @@ def conda(path: str, data: bytes, collector: Collector) -> None:
 CATALOGERS = (
     Cataloger(
         "dpkg-files",
+        (".list",),
         lambda path: path.endswith(".list") and path.startswith(_LISTS),
         _dpkg,
         limits.WHEEL_METADATA_BYTES,
     ),
     Cataloger(
         "dpkg-sums",
+        (".md5sums",),
         lambda path: path.endswith(".md5sums") and path.startswith(_SUMS),
         _sums,
         limits.WHEEL_METADATA_BYTES,
     ),
-    Cataloger("python-files", lambda path: path.endswith(".dist-info/RECORD"), _record, limits.WHEEL_METADATA_BYTES),
+    Cataloger(
+        "python-files",
+        ("RECORD",),
+        lambda path: path.endswith(".dist-info/RECORD"),
+        _record,
+        limits.WHEEL_METADATA_BYTES,
+    ),
 )

@@ -16,9 +16,10 @@ _OF_PACKAGES = (
     *("usr/share/", "usr/include/", "usr/lib/", "usr/lib64/", "usr/bin/", "usr/sbin/", "lib/", "bin/", "sbin/"),
     *("usr/local/share/", "usr/local/include/", "var/lib/dpkg/", "var/lib/apt/", "var/cache/"),
 )
-_PARTS = ("/site-packages/", "/dist-packages/", "/node_modules/", "/testdata/", "/lib/python3")
 _PACKED = (".gz", ".xz", ".zst", ".bz2", ".zip", ".whl", ".png", ".jpg", ".npy", ".npz", ".h5", ".pyc", ".a", ".mo")
 _HEAD = 1024
+_SHORTEST = 20
+"""Bytes of the shortest text that a rule knows."""
 RULES: dict[str, re.Pattern[bytes]] = {
     "private-key": re.compile(
         rb"-----BEGIN (?:[A-Z0-9]{1,20} ){0,2}PRIVATE KEY(?: BLOCK)?-----\s{1,4}"
@@ -39,19 +40,33 @@ RULES: dict[str, re.Pattern[bytes]] = {
 _MARKS = (b"PRIVATE KEY", b"AKIA", b"ASIA", b"gh", b"glpat-", b"xox", b"hf_", b"AIza", b"pypi-", b"npm_")
 
 
+def _in_package(path: str) -> bool:
+    # Asked of every file; five searches for a text are faster than one for a pattern, or than `any`.
+    return (
+        "/site-packages/" in path
+        or "/dist-packages/" in path
+        or "/node_modules/" in path
+        or "/testdata/" in path
+        or "/lib/python3" in path
+    )
+
+
 def wants(path: str, entry: Entry) -> bool:
     """A file of a size that is read, outside of what packages bring."""
     return (
-        0 < entry.size <= limits.SECRET_FILE_BYTES
+        _SHORTEST <= entry.size <= limits.SECRET_FILE_BYTES
         and not path.startswith(_OF_PACKAGES)
         and not path.endswith(_PACKED)
-        and not any(part in path for part in _PARTS)
+        and not _in_package(path)
     )
 
 
 def found(data: bytes) -> list[tuple[str, int]]:
     """(rule, line) of the first match of each rule, sorted."""
-    if not any(mark in data for mark in _MARKS):
+    for mark in _MARKS:
+        if mark in data:
+            break
+    else:
         return []
     hits = []
     for rule, pattern in RULES.items():

@@ -50,5 +50,5 @@ def _read_passwd(path: str, data: bytes, collector: Collector) -> None:
     collector.users[path] = users(data)
 
 
-OS_RELEASE = Cataloger("os-release", lambda path: path in OS_RELEASES, _read_os_release, 64 * 1024)
-USERS = Cataloger("passwd", lambda path: path == PASSWD, _read_passwd)
+OS_RELEASE = Cataloger("os-release", ("os-release",), lambda path: path in OS_RELEASES, _read_os_release, 64 * 1024)
+USERS = Cataloger("passwd", ("passwd",), lambda path: path == PASSWD, _read_passwd)

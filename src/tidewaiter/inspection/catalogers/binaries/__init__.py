@@ -101,11 +101,11 @@ def _rust(file: Forward, start: int, end: int) -> bytes:
     stop = min(end, file.size, file.position + limits.BINARY_SCAN_BYTES)
     for window in _windows(file, stop, rust.HEAD_BYTES):
         for match in rust.ZLIB.finditer(window):
-            head = window[match.start() :]
+            head = window[match.start() : match.start() + rust.HEAD_BYTES]
             if len(head) < rust.HEAD_BYTES and file.position < stop:
                 break  # the next window begins with it
-            if rust.plausible(head[: rust.HEAD_BYTES]):
-                return head + file.read(min(rust.PACKED_BYTES, stop - file.position))
+            if rust.plausible(head):
+                return window[match.start() :] + file.read(min(rust.PACKED_BYTES, stop - file.position))
     return b""
 
 

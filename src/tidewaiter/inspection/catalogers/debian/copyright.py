@@ -98,4 +98,4 @@ def read(path: str, data: bytes, collector: Collector) -> None:
     collector.copyrights[path] = found
 
 
-CATALOGER = Cataloger("debian-copyright", wants, read)
+CATALOGER = Cataloger("debian-copyright", (_SUFFIX[1:],), wants, read)

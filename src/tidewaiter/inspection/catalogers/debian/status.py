@@ -73,4 +73,4 @@ def read(path: str, data: bytes, collector: Collector) -> None:
     collector.add_packages(path, tuple(packages))
 
 
-CATALOGER = Cataloger("dpkg", wants, read, limits.DPKG_STATUS_BYTES, names_packages=True)
+CATALOGER = Cataloger("dpkg", ("status", _STATUS_D), wants, read, limits.DPKG_STATUS_BYTES, names_packages=True)

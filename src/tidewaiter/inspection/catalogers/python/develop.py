@@ -44,4 +44,4 @@ def read(path: str, data: bytes, collector: Collector) -> None:
         collector.develop[path] = found
 
 
-CATALOGER = Cataloger("python-develop", wants, read, 64 * 1024)
+CATALOGER = Cataloger("python-develop", (".egg-link", ".pth"), wants, read, 64 * 1024)

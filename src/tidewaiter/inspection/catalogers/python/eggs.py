@@ -12,9 +12,13 @@ from tidewaiter.oci.layer import Entry
 _METADATA = "EGG-INFO/PKG-INFO"
 
 
+AMONG = (".egg",)
+"""Endings of files about which `wants` is asked."""
+
+
 def wants(path: str) -> bool:
     """An egg by its name."""
-    return path.endswith(".egg")
+    return path.endswith(AMONG)
 
 
 def read(path: str, entry: Entry, file: IO[bytes], collector: Collector) -> None:

@@ -75,4 +75,4 @@ def read(path: str, data: bytes, collector: Collector) -> None:
         collector.archives[path] = hashes
 
 
-CATALOGER = Cataloger("python-editable", wants, read, 64 * 1024)
+CATALOGER = Cataloger("python-editable", (DIRECT_URL, ".pth"), wants, read, 64 * 1024)

@@ -62,4 +62,4 @@ def read(path: str, data: bytes, collector: Collector) -> None:
     collector.add_packages(path, (package,))
 
 
-CATALOGER = Cataloger("python", wants, read, names_packages=True)
+CATALOGER = Cataloger("python", ("METADATA", "PKG-INFO", ".egg-info"), wants, read, names_packages=True)

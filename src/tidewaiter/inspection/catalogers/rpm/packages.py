@@ -1,7 +1,7 @@
 """What package an rpm header is, and the files of an image that hold headers."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -177,8 +177,19 @@ def _read_manifest(path: str, data: bytes, collector: Collector) -> None:
     collector.add_packages(path, tuple(packages))
 
 
+def _names_of(paths: Iterable[str]) -> tuple[str, ...]:
+    return tuple({path.rpartition("/")[2] for path in paths})
+
+
 CATALOGERS = (
-    Cataloger("rpm", _DATABASES.__contains__, _read_database, limits.RPM_DATABASE_BYTES, names_packages=True),
-    Cataloger("rpm-journal", _JOURNALS.__contains__, _read_journal, names_packages=True),
-    Cataloger("rpm-manifest", _MANIFEST.__eq__, _read_manifest, names_packages=True),
+    Cataloger(
+        "rpm",
+        _names_of(_DATABASES),
+        _DATABASES.__contains__,
+        _read_database,
+        limits.RPM_DATABASE_BYTES,
+        names_packages=True,
+    ),
+    Cataloger("rpm-journal", _names_of(_JOURNALS), _JOURNALS.__contains__, _read_journal, names_packages=True),
+    Cataloger("rpm-manifest", _names_of({_MANIFEST}), _MANIFEST.__eq__, _read_manifest, names_packages=True),
 )
