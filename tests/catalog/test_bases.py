@@ -129,8 +129,10 @@ def test_a_catalog_from_before_bases_is_brought_along(tmp_path: Path) -> None:
     with Catalog.open(settings) as catalog:
         catalog.record_build(build("one"))
     with sqlite3.connect(settings.home.catalog) as older:
+        later = ("base_image", "base_approval", "waiver", "component_gap", "component_package", "package", "matching")
+        older.executescript("".join(f"DROP TABLE {table};" for table in later))
         older.executescript(
-            "DROP TABLE base_image; DROP TABLE base_approval; UPDATE alembic_version SET version_num = '0002'"
+            "DROP INDEX ix_layer_component_component_id; UPDATE alembic_version SET version_num = '0002'"
         )
     older.close()
     with Catalog.open(settings) as catalog:

@@ -206,7 +206,7 @@ def test_two_processes_record_at_once(tmp_path: Path) -> None:
 def _die_inside(path: str, ready: str) -> None:
     database = Database(Path(path) / "catalog.db")
     with database.writing() as connection:
-        recording.facts(connection, facts("two", *(component(f"p{n}") for n in range(500))), "x", clock.now())
+        recording.facts(connection, [(facts("two", *(component(f"p{n}") for n in range(500))), "x")], clock.now())
         Path(ready).write_text("inside")
         time.sleep(60)
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from image_builder import Tar, put_image
 from tidewaiter.cli import app
 from tidewaiter.cli.parameters import CommandLine
+from tidewaiter.oci.layout import Layout
 
 ALL = [
     *((name, command) for name, command in app.COMMANDS.items()),
@@ -69,6 +71,17 @@ def test_wrong_calls(words: list[str], message: str, hint: str, capsys: pytest.C
         assert json.loads(capsys.readouterr().out) == {"error": {"code": "usage", "message": message, "next": hint}}
 
 
+def test_a_command_leaves_typing_extensions_to_others(tmp_path: Path) -> None:
+    """msgspec is imported without it; whoever needs it later can import it."""
+    code = (
+        "import sys; from tidewaiter.cli import app; app.run(['copy', 'oci:none', 'oci:to']);"
+        "assert 'msgspec' in sys.modules and 'typing_extensions' not in sys.modules;"
+        "import typing_extensions"
+    )
+    variables = {"PATH": "/usr/bin:/bin", "TIDEWAITER_HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=variables)
+
+
 def _imported(home: Path, *arguments: str) -> set[str]:
     code = (
         "import sys; from tidewaiter.cli import app; app.run(sys.argv[1:]);"
@@ -109,7 +122,30 @@ def test_lists_import_no_command(words: list[str], tmp_path: Path) -> None:
     assert not _imported(tmp_path, *words) & {*HEAVY, "argparse", "httpx2"}
 
 
+def test_only_help_loads_what_lays_out_help(tmp_path: Path) -> None:
+    """A command that is refused, as one that runs, reads its words without argparse."""
+    home = str(tmp_path)
+    assert "argparse" not in _imported(tmp_path, "copy", f"oci:{home}/none", f"oci:{home}/to")
+    assert "argparse" in _imported(tmp_path, "copy", "--help")
+
+
 @pytest.mark.parametrize("command", ["build", "copy", "exec", "inspect", "pull", "sbom", "scan"])
 def test_a_command_starts_without_what_it_may_not_need(command: str, tmp_path: Path) -> None:
     """Database, engine, server, progress bars and other commands are loaded when they are used, not before."""
     assert not _imported(tmp_path, command, "--help") & HEAVY
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_fault(closed: str, tmp_path: Path) -> None:
+    """Nobody reads what is printed into a closed stream; the exit code is still the answer."""
+    command = f'"$1" -m tidewaiter contents "oci:$2" {closed}'
+    put_image(Layout(tmp_path / "layout"), [Tar().file("a", b"1").bytes()], name="t")
+    for place, code in (("layout", 0), ("none", 2)):
+        told = subprocess.run(
+            ["bash", "-c", command, "bash", sys.executable, str(tmp_path / place)],
+            env={"TIDEWAITER_HOME": str(tmp_path / "home")},
+            check=False,
+            capture_output=True,
+            timeout=120,
+        )
+        assert told.returncode == code, told

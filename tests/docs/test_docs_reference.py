@@ -9,11 +9,13 @@ import msgspec
 import pytest
 
 from tidewaiter.advisories import finding, importing
+from tidewaiter.catalog import affected
 from tidewaiter.cli import app
 from tidewaiter.core import errors, project, settings
 from tidewaiter.inspection import facts
+from tidewaiter.pipelines import whatif
 from tidewaiter.policy import input as policy_input
-from tidewaiter.policy import pack, testing, verdict
+from tidewaiter.policy import pack, reasons, scope, testing, verdict, waivers, weighing
 from tidewaiter.sbom import component
 
 REFERENCE = documents.ROOT / "docs" / "reference"
@@ -157,8 +159,22 @@ def test_policy_input_lists_every_field() -> None:
         ("Verdict", verdict.Verdict),
         ("Verdict", verdict.Violation),
         ("Verdict", policy_input.NotCheckedInput),
+        ("Verdict", verdict.Waived),
+        ("Verdict", weighing.RefusedWaiver),
+        ("check --all", whatif.WhatIf),
+        ("check --all", whatif.Outcome),
+        ("affected", affected.Concerned),
+        ("affected", affected.ConcernedVersion),
+        ("affected", affected.ConcernedImage),
+        ("affected", affected.ImageTag),
+        ("affected", affected.Hit),
+        ("affected", affected.Gap),
+        ("waiver show", waivers.Waiver),
+        ("waiver show", scope.Scope),
         ("advisories import", importing.ImportResult),
         ("policy test", testing.TestResult),
+        ("policy explain", reasons.Reason),
+        ("policy explain", reasons.Value),
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )

@@ -56,6 +56,18 @@ def test_a_home_that_cannot_be_made(image: Path) -> None:
     assert list((image / "closed").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "said"), [(("contents", "oci:it:1"), "etc"), (("diff", "oci:it:1", "oci:it:1"), "it:1")]
+)
+def test_other_commands_that_look_need_no_home_either(image: Path, words: tuple[str, ...], said: str) -> None:
+    """`contents` and `diff` show everything, with the same note."""
+    (image / "closed").mkdir(mode=0o500)
+    done = look(image / "closed/home", image, *words)
+    assert (done.returncode, done.stderr.count(NOTE)) == (0, 1)
+    assert said in done.stdout
+    assert list((image / "closed").iterdir()) == []
+
+
 def test_a_home_that_cannot_be_written_is_still_read(image: Path) -> None:
     """What the home holds counts: an image of its store is found by its tag. Nothing in it changes."""
     home = image / "home"

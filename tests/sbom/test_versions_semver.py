@@ -68,11 +68,10 @@ def _sign(left: str, right: str) -> int | None:
 def test_order_agrees_with_npm(tool: Tool) -> None:
     """A thousand pairs compare as npm's semver compares them, and what it refuses is refused."""
     node, npm = tool("node"), Path(tool("npm")).resolve()
-    module = npm.parent.parent / "node_modules" / "semver"
-    if not module.is_dir():
-        pytest.skip(f"npm's semver is not beside npm at {module}")
+    beside = npm.parent.parent / "node_modules" / "semver"
+    module = str(beside) if beside.is_dir() else "semver"  # Debian keeps it where node looks by itself
     program = (
-        f"const s = require({json.dumps(str(module))}); const all = JSON.parse(require('fs').readFileSync(0));"
+        f"const s = require({json.dumps(module)}); const all = JSON.parse(require('fs').readFileSync(0));"
         "console.log(JSON.stringify(all.map(([a, b]) => s.valid(a) && s.valid(b) ? s.compare(a, b) : null)))"
     )
     pairs = _pairs(1000)

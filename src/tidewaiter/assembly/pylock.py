@@ -183,10 +183,12 @@ def decode(reading: Reading, data: bytes) -> Pylock:
     if len(data) > limits.LOCK_FILE_BYTES:
         raise LimitError(f"{path} is over {limits.LOCK_FILE_BYTES} bytes", next_step=refresh)
     try:
-        document = Pylock.from_dict(tomllib.loads(data.decode()))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        said = tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not TOML: {error}", next_step=refresh) from error
-    except (PylockValidationError, ValueError) as error:
+    try:
+        document = Pylock.from_dict(said)
+    except (PylockValidationError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a PEP 751 lock: {error}", next_step=refresh) from error
     if len(document.packages) > limits.PYTHON_PACKAGES:
         raise LimitError(f"{path} lists {len(document.packages)} packages", next_step="Split the image.")

@@ -257,7 +257,7 @@ def _recall(path: Path, project: Project, target: Target) -> PythonLock | None:
         return None
     try:
         known = msgspec.json.decode(said, type=_Remembered)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         return None  # another version of this program wrote it
     _require_fresh(project, target, known.origin)
     return PythonLock(

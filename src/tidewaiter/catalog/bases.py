@@ -11,9 +11,9 @@ from sqlalchemy import Connection, Select, and_, func, select, union
 from tidewaiter.catalog import schema
 from tidewaiter.catalog.answers import BaseAnswer, BaseState, BaseUse
 from tidewaiter.catalog.recording import audit
-from tidewaiter.catalog.rows import AnyRow, put, storable
+from tidewaiter.catalog.rows import AnyRow, put
+from tidewaiter.catalog.storable import storable
 from tidewaiter.core.errors import NotFoundError
-from tidewaiter.oci import digest as digests
 from tidewaiter.oci.digest import Digest
 
 _KEY = ("name", "digest")
@@ -155,24 +155,3 @@ def images_on(connection: Connection, wanted: Collection[str]) -> tuple[BaseUse,
             ).all()
             found.append(BaseUse(name=row.name, digest=row.digest, tags=tuple(tags), base=base))
     return tuple(found)
-
-
-def under(connection: Connection, diff_ids: Sequence[Digest]) -> tuple[str, Digest, int] | None:
-    """The base with the most layers that are the first of `diff_ids`: its name, digest and number of layers."""
-    layer, artifact, member = schema.layer.c, schema.artifact.c, schema.artifact_layer.c
-    rows = connection.execute(
-        select(schema.base.c.name, artifact.digest, member.position, layer.diff_id)
-        .join(schema.base_image, schema.base_image.c.base_id == schema.base.c.id)
-        .join(schema.artifact, artifact.digest == schema.base_image.c.digest)
-        .join(schema.artifact_layer, member.artifact_id == artifact.id)
-        .join(schema.layer, layer.id == member.layer_id)
-        .order_by(schema.base.c.id, member.position)
-    ).all()
-    stacks: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        stacks.setdefault((row.name, row.digest), []).append(row.diff_id)
-    fitting = [(len(stack), key) for key, stack in stacks.items() if stack == list(diff_ids[: len(stack)])]
-    if not fitting:
-        return None
-    size, (name, digest) = max(fitting, key=lambda found: found[0])
-    return name, digests.parse(digest), size

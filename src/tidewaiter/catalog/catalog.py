@@ -1,14 +1,33 @@
 """The catalog as the rest of the house sees it: one transaction a step, values in, values out."""
 
 import datetime as dt
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from tidewaiter.catalog import bases, clearing, detail, keeping, lineage, listing, migrate, recording
+from tidewaiter.catalog import (
+    affected,
+    bases,
+    built,
+    clearing,
+    detail,
+    findings,
+    glance,
+    keeping,
+    lineage,
+    listing,
+    migrate,
+    recording,
+)
+from tidewaiter.catalog.affected import Concerned
 from tidewaiter.catalog.answers import AdvisoryAge, BaseAnswer, BaseUse, ImageList, ImageRecord, Use
 from tidewaiter.catalog.database import Database
+from tidewaiter.catalog.findings import Matching, Package, Rematching
+from tidewaiter.catalog.glance import BaseWord
 from tidewaiter.catalog.keeping import Kept
+from tidewaiter.catalog.listing import StandingTag
 from tidewaiter.catalog.records import AttachmentRecord, BuildRecord, PullRecord, ScanRecord, SignatureRecord
 from tidewaiter.core import clock, limits
 from tidewaiter.core.settings import Settings
@@ -20,6 +39,11 @@ from tidewaiter.oci.reference import parse_store
 if TYPE_CHECKING:
     # The policy room loads its engine; a reader of the catalog has no need of it.
     from tidewaiter.policy.verdict import Verdict
+    from tidewaiter.policy.waivers import Waiver
+
+
+_MANY = 200
+"""Images of one transaction: other writers wait for it."""
 
 
 class Catalog:
@@ -60,8 +84,8 @@ class Catalog:
 
     def record_build(self, record: BuildRecord) -> None:
         """Record a finished build and its lineage."""
-        with self.database.writing() as connection:
-            recording.build(connection, record, clock.now())
+        with self.database.plainly(writing=True) as connection:
+            built.write(connection, record, clock.now())
 
     def record_pull(self, record: PullRecord) -> None:
         """Record an image that was fetched, and let its tag mean it: `pulled`, unless it was built here as well.
@@ -78,12 +102,50 @@ class Catalog:
     def record_facts(self, facts: ImageFacts, *, repository: str | None = None) -> None:
         """Record what inspection found in an image, and that it is in `repository`."""
         with self.database.writing() as connection:
-            recording.facts(connection, facts, repository, clock.now())
+            recording.facts(connection, [(facts, repository)], clock.now())
+
+    def record_many(self, images: Iterable[tuple[ImageFacts, str | None]]) -> int:
+        """As `record_facts` for each image and its repository, many in a transaction; how many there were."""
+        remaining = iter(images)
+        count = 0
+        while some := list(islice(remaining, _MANY)):
+            with self.database.writing() as connection:
+                recording.facts(connection, some, clock.now())
+            count += len(some)
+        return count
 
     def record_scan(self, record: ScanRecord) -> None:
         """Record which components the advisories touch. Raises `NotFoundError` before `record_facts`."""
         with self.database.writing() as connection:
-            recording.scan(connection, record, clock.now())
+            members = recording.scan(connection, record, clock.now())
+            if members is not None:
+                findings.forget(connection, members, record.result.revision)
+
+    @contextmanager
+    def rematching(self) -> Iterator[Rematching]:
+        """One transaction that works out findings of components anew."""
+        with self.database.writing() as connection:
+            yield Rematching(connection)
+
+    def package_states(self) -> dict[Package, str]:
+        """The state of the advisory data that the versions of each package were matched with last."""
+        with self.database.reading() as connection:
+            return findings.states(connection)
+
+    def record_matching(self, revision: str, coverage: Mapping[str, str], at: dt.datetime) -> None:
+        """Record that every component is matched with the advisories of `revision`, as old as `coverage` says."""
+        with self.database.writing() as connection:
+            findings.finish(connection, revision, coverage, at)
+
+    def matching(self) -> Matching | None:
+        """The advisories that every component was matched with last; None before the first time."""
+        with self.database.reading() as connection:
+            return findings.matching(connection)
+
+    def reach(self, purls: Collection[str]) -> tuple[int, int]:
+        """How many component sets hold one of these packages, and how many images have one of these sets."""
+        with self.database.reading() as connection:
+            return findings.reach(connection, purls)
 
     def record_verdict(self, verdict: "Verdict | dict[str, Any]") -> tuple[str, ...]:
         """Record a verdict (or its JSON, decoded); the tags (`NAME:TAG`) that a denial takes back.
@@ -167,6 +229,21 @@ class Catalog:
         with self.database.reading() as connection:
             return lineage.images_with(connection, thing)
 
+    def standing_tags(self) -> tuple[StandingTag, ...]:
+        """Every tag, and the environment that its image is meant for."""
+        with self.database.reading() as connection:
+            return listing.standing_tags(connection)
+
+    def concerned_by_advisory(self, names: Collection[str]) -> Concerned:
+        """What an advisory touches that is known under one of `names`."""
+        with self.database.reading() as connection:
+            return affected.by_advisory(connection, names)
+
+    def concerned_by_purl(self, purl: str) -> Concerned:
+        """The versions of a package (a purl, with or without version), and the images that have them."""
+        with self.database.reading() as connection:
+            return affected.by_purl(connection, purl)
+
     def approve_base(self, name: str, digest: Digest, *, owner: str, expires: dt.datetime | None) -> None:
         """Approve the base of that name and manifest digest, until `expires` when it is given."""
         with self.database.writing() as connection:
@@ -189,12 +266,55 @@ class Catalog:
 
     def base_under(self, diff_ids: Sequence[Digest]) -> tuple[str, Digest, int] | None:
         """The known base with the most layers that are the first of `diff_ids`: name, digest, number of layers."""
+        with self.database.plainly(writing=False) as connection:
+            return glance.known_base_under(connection, diff_ids)
+
+    def base_word(self, digest: Digest) -> BaseWord | None:
+        """What was said of the base with that digest; None when nothing was."""
+        with self.database.plainly(writing=False) as connection:
+            return glance.said_of_base(connection, digest, clock.now())
+
+    def request_waiver(self, waiver: "Waiver") -> None:
+        """Keep a waiver that nobody has approved yet. Raises `RefusedError` when it is there."""
+        from tidewaiter.catalog import waivers
+
+        with self.database.writing() as connection:
+            waivers.request(connection, waiver, waiver.requested_at)
+
+    def approve_waiver(self, name: str, reviewer: str) -> "Waiver":
+        """Approve the waiver of that id, and return it. Raises `NotFoundError`, or `RefusedError` with the reason."""
+        from tidewaiter.catalog import waivers
+
+        with self.database.writing() as connection:
+            return waivers.approve(connection, name, reviewer, clock.now())
+
+    def revoke_waiver(self, name: str, who: str, why: str) -> "tuple[Waiver, tuple[str, ...]]":
+        """Revoke the waiver of that id; it, and the tags (`NAME:TAG`) that are no longer cleared.
+
+        Raises `NotFoundError`, or `RefusedError` when it is revoked already.
+        """
+        from tidewaiter.catalog import waivers
+
+        with self.database.writing() as connection:
+            return waivers.revoke(connection, name, who, why, clock.now())
+
+    def waiver(self, name: str) -> "Waiver":
+        """The waiver of that id. Raises `NotFoundError`."""
+        from tidewaiter.catalog import waivers
+
         with self.database.reading() as connection:
-            return bases.under(connection, diff_ids)
+            return waivers.waiver(connection, name)
+
+    def waivers(self) -> "tuple[Waiver, ...]":
+        """Every waiver there ever was, the one that ends first first."""
+        from tidewaiter.catalog import waivers
+
+        with self.database.reading() as connection:
+            return waivers.waivers(connection)
 
     def kept_digests(self) -> Kept:
         """What must stay in the store: tagged and signed images, their signatures and documents, approved bases."""
-        with self.database.reading() as connection:
+        with self.database.plainly(writing=False) as connection:
             return keeping.kept(connection)
 
     def advisory_age(self) -> AdvisoryAge | None:

@@ -9,7 +9,8 @@ from sqlalchemy import Connection, insert, select
 from tidewaiter.catalog import schema
 from tidewaiter.catalog.recording import artifact_number, audit, place
 from tidewaiter.catalog.records import VerdictDocument, Visibility
-from tidewaiter.catalog.rows import AnyRow, put, storable, storable_tree
+from tidewaiter.catalog.rows import AnyRow, put
+from tidewaiter.catalog.storable import storable, storable_tree
 from tidewaiter.core import clock
 from tidewaiter.core.errors import DeniedError, InputError, UndeterminedError
 from tidewaiter.oci import digest as digests

@@ -19,8 +19,8 @@ from tidewaiter.core import durable, limits
 from tidewaiter.core.errors import StorageError
 
 _BACKUP = "Restore it from a backup, or move it away and build the images again."
-# On a full disk SQLite cannot even read (it shares memory through a file), and so nothing can be pruned.
-_SPACE = "Free space, for example delete `cache/` of the home while no command runs; then run the same command again."
+# On a full disk SQLite cannot even read: it shares memory through a file. Pruning reads in another way.
+_SPACE = "Free space, for example by `tidewaiter cache prune --keep 0`; then run the same command again."
 _CAUSES = (
     # What SQLite says, in words a user can act on.
     ("database or disk is full", "the disk is full", _SPACE),
@@ -116,6 +116,17 @@ class Database:
         """One transaction: all of the block is kept, or, after an error, nothing. Raises `StorageError`."""
         with self._transaction(writing=True) as connection:
             yield connection
+
+    @contextmanager
+    def plainly(self, *, writing: bool) -> Iterator[sqlite3.Connection]:
+        """As `reading` or `writing`, for statements of sqlite3's own."""
+        with self._transaction(writing=writing) as connection:
+            plain = connection.connection.driver_connection
+            assert isinstance(plain, sqlite3.Connection)  # noqa: S101  # the engine is SQLite's
+            try:
+                yield plain
+            except sqlite3.Error as error:
+                raise DBAPIError(None, None, error) from error
 
     def prepare(self) -> None:
         """Make the file and turn it to WAL mode, unless that was done; the caller holds the lock.

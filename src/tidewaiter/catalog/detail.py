@@ -6,7 +6,7 @@ import msgspec
 from sqlalchemy import Connection, func, select
 
 from tidewaiter.advisories.finding import NotChecked
-from tidewaiter.catalog import schema
+from tidewaiter.catalog import findings, schema
 from tidewaiter.catalog.answers import (
     AttachmentAnswer,
     BuildAnswer,
@@ -138,9 +138,22 @@ def _aliases(connection: Connection, advisories: set[int]) -> dict[int, list[str
 
 def _not_checked(connection: Connection, members: int | None) -> tuple[NotChecked, ...]:
     of = schema.scan.c
-    query = select(of.not_checked).where(of.component_set_id == members).order_by(of.scanned_at.desc(), of.id.desc())
-    found = connection.scalar(query.limit(1))
-    return msgspec.convert(found or [], tuple[NotChecked, ...])
+    query = select(of.not_checked, of.scanned_at).where(of.component_set_id == members)
+    found = connection.execute(query.order_by(of.scanned_at.desc(), of.id.desc()).limit(1)).one_or_none()
+    if found is None:
+        return ()
+    known = findings.matching(connection)
+    if known is None or found.scanned_at > known.matched_at:
+        return msgspec.convert(found.not_checked, tuple[NotChecked, ...])
+    component, gap, inside = schema.component.c, schema.component_gap.c, schema.component_set_member.c
+    rows = connection.execute(
+        select(component.purl, component.name, component.version, component.ecosystem, gap.reason, gap.advisories)
+        .join(schema.component_gap, gap.component_id == component.id)
+        .join(schema.component_set_member, inside.component_id == component.id)
+        .where(inside.component_set_id == members)
+        .order_by(component.purl, gap.reason)
+    )
+    return tuple(msgspec.convert(row, NotChecked, from_attributes=True) for row in rows)
 
 
 def _components(connection: Connection, artifact: int, members: int | None) -> tuple[ComponentAnswer, ...]:

@@ -4,18 +4,23 @@ Nothing here decides or explains: whatever is odd about the file is `UnansweredE
 which repairs, migrates, or says in words what is wrong.
 """
 
+import datetime as dt
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from tidewaiter.catalog.records import BuildRecord, Visibility
+from tidewaiter.core import clock
 from tidewaiter.oci import digest as digests
 from tidewaiter.oci.digest import Digest
 
-REVISION = "0003"
+if TYPE_CHECKING:
+    from tidewaiter.catalog.answers import BaseState
+
+REVISION = "0005"
 """Revision of the migrations that makes exactly the tables of `schema`."""
 
 
@@ -96,3 +101,83 @@ def knows_build(path: Path, record: BuildRecord, name: str) -> bool:
             ),
         ).fetchone()
     return found is not None
+
+
+# Bases
+
+
+class BaseWord(NamedTuple):
+    """What was said of the base with a digest, under whichever name."""
+
+    state: "BaseState"
+    owner: str
+    expires_at: str
+    """RFC 3339; empty without an end."""
+    reason: str
+    """Why it was retired."""
+    newer: tuple[Digest, ...]
+    """Other bases of its names that were approved later and still are, the latest first."""
+
+
+def stored_moment(moment: dt.datetime) -> str:
+    """A moment as the catalog stores it: UTC, without a zone; in the order of time."""
+    return moment.astimezone(dt.UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+
+
+def said_of_base(connection: sqlite3.Connection, digest: Digest, at: dt.datetime) -> BaseWord | None:
+    """What was said of the base with that digest; None when nothing was. A retirement under any name counts."""
+    now = stored_moment(at)
+    rows = connection.execute(
+        "SELECT name, owner, approved_at, expires_at, retired_at IS NOT NULL AS retired, reason FROM base_approval"
+        " WHERE digest = ? ORDER BY retired DESC, (expires_at IS NOT NULL AND expires_at <= ?), approved_at DESC",
+        (digest, now),
+    ).fetchall()
+    if not rows:
+        return None
+    _, owner, approved, expires, retired, reason = rows[0]
+    state: BaseState = "approved"
+    if retired:
+        state = "retired"
+    elif expires is not None and expires <= now:
+        state = "expired"
+    newer = [
+        found
+        for name in sorted({row[0] for row in rows})
+        for found in connection.execute(
+            "SELECT approved_at, digest FROM base_approval WHERE name = ? AND digest <> ? AND approved_at > ?"
+            " AND retired_at IS NULL AND (expires_at IS NULL OR expires_at > ?)",
+            (name, digest, approved or "", now),
+        )
+    ]
+    until = "" if expires is None else clock.rfc3339(dt.datetime.fromisoformat(expires).replace(tzinfo=dt.UTC))
+    latest = dict.fromkeys(digests.parse(found) for _, found in sorted(newer, reverse=True))
+    return BaseWord(state, owner, until, reason, tuple(latest))
+
+
+def base_word(path: Path, digest: Digest, at: dt.datetime) -> BaseWord | None:
+    """As `said_of_base`; raises `UnansweredError`."""
+    with _reading(path) as connection:
+        return said_of_base(connection, digest, at)
+
+
+def known_base_under(connection: sqlite3.Connection, diff_ids: Sequence[Digest]) -> tuple[str, Digest, int] | None:
+    """The base with the most layers that are the first of `diff_ids`: its name, digest and number of layers."""
+    stacks: dict[tuple[str, str], list[str]] = {}
+    for name, digest, diff_id in connection.execute(
+        "SELECT base.name, artifact.digest, layer.diff_id FROM base"
+        " JOIN base_image ON base_image.base_id = base.id JOIN artifact ON artifact.digest = base_image.digest"
+        " JOIN artifact_layer ON artifact_layer.artifact_id = artifact.id"
+        " JOIN layer ON layer.id = artifact_layer.layer_id ORDER BY base.id, artifact_layer.position"
+    ):
+        stacks.setdefault((name, digest), []).append(diff_id)
+    fitting = [(len(stack), key) for key, stack in stacks.items() if stack == list(diff_ids[: len(stack)])]
+    if not fitting:
+        return None
+    size, (name, digest) = max(fitting, key=lambda found: found[0])
+    return name, digests.parse(digest), size
+
+
+def base_under(path: Path, diff_ids: Sequence[Digest]) -> tuple[str, Digest, int] | None:
+    """As `known_base_under`; raises `UnansweredError`."""
+    with _reading(path) as connection:
+        return known_base_under(connection, diff_ids)

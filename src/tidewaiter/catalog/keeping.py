@@ -2,18 +2,20 @@
 
 A noun that comes to want blobs (an archive record, a model) adds its query to `_MANIFESTS` or
 `_BLOBS`; what no query names, and `index.json` does not list, may be removed from the store.
+
+The queries are sqlite3's own: on a disk that is full the catalog can be read only in a way that SQLAlchemy's
+connections do not take, and then space is needed most.
 """
 
-from collections.abc import Callable
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
-from sqlalchemy import Connection, Select, or_, select
-
-from tidewaiter.catalog import schema
+from tidewaiter.catalog.glance import REVISION, UnansweredError
 from tidewaiter.oci import digest as digests
 from tidewaiter.oci.digest import Digest
-
-Query = Callable[[], Select[str]]
 
 
 class Kept(NamedTuple):
@@ -25,43 +27,41 @@ class Kept(NamedTuple):
     """By themselves."""
 
 
-def _wanted() -> Select[int]:
-    """Images that a tag of any visibility means, or that somebody vouched for: those run by their digest."""
-    artifact = schema.artifact.c
-    return select(artifact.id).where(
-        or_(
-            artifact.id.in_(select(schema.tag.c.artifact_id)),
-            artifact.id.in_(select(schema.signature.c.artifact_id)),
-        )
-    )
+# Images that a tag of any visibility means, or that somebody vouched for: those run by their digest.
+_WANTED = "(SELECT artifact_id FROM tag UNION SELECT artifact_id FROM signature)"
+_MANIFESTS = (
+    f"SELECT digest FROM artifact WHERE id IN {_WANTED}",  # noqa: S608 - the text above
+    "SELECT manifest_digest FROM signature",
+    # Bases that somebody approved and nobody retired.
+    "SELECT digest FROM base_approval WHERE approved_at IS NOT NULL AND retired_at IS NULL",
+)
+_BLOBS = (f"SELECT blob_digest FROM attachment WHERE artifact_id IN {_WANTED}",)  # noqa: S608 - as above
 
 
-def _images() -> Select[str]:
-    return select(schema.artifact.c.digest).where(schema.artifact.c.id.in_(_wanted()))
-
-
-def _signatures() -> Select[str]:
-    return select(schema.signature.c.manifest_digest)
-
-
-def _documents() -> Select[str]:
-    return select(schema.attachment.c.blob_digest).where(schema.attachment.c.artifact_id.in_(_wanted()))
-
-
-def _bases() -> Select[str]:
-    """Bases that somebody approved and nobody retired."""
-    said = schema.base_approval.c
-    return select(said.digest).where(said.approved_at.is_not(None), said.retired_at.is_(None))
-
-
-_MANIFESTS: tuple[Query, ...] = (_images, _signatures, _bases)
-_BLOBS: tuple[Query, ...] = (_documents,)
-
-
-def kept(connection: Connection) -> Kept:
+def kept(connection: sqlite3.Connection) -> Kept:
     """What every query names."""
 
-    def all_of(queries: tuple[Query, ...]) -> frozenset[Digest]:
-        return frozenset(digests.parse(found) for query in queries for found in connection.scalars(query()))
+    def all_of(queries: tuple[str, ...]) -> frozenset[Digest]:
+        return frozenset(digests.parse(found) for query in queries for (found,) in connection.execute(query))
 
     return Kept(all_of(_MANIFESTS), all_of(_BLOBS))
+
+
+def kept_alone(path: Path) -> Kept:
+    """What every query names, read without writing anything beside the catalog at `path`, as on a full disk.
+
+    SQLite then keeps in memory what it otherwise shares through a file, and nobody else may use the catalog.
+
+    Raises:
+        UnansweredError: it is in use, missing, damaged, or of another schema.
+    """
+    try:
+        address = f"file:{quote(str(path))}?mode=rw"
+        with closing(sqlite3.connect(address, uri=True, isolation_level=None, timeout=0)) as connection:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            found = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+            if found != [(REVISION,)]:
+                raise UnansweredError(f"{path} has the schema {found}")
+            return kept(connection)
+    except sqlite3.Error as error:
+        raise UnansweredError(f"{path}: {error}") from error

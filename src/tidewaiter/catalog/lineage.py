@@ -3,6 +3,7 @@
 from sqlalchemy import Connection, Select, and_, select, union_all
 
 from tidewaiter.catalog import schema
+from tidewaiter.catalog.affected import spellings
 from tidewaiter.catalog.answers import Use
 from tidewaiter.catalog.rows import CHUNK
 
@@ -37,12 +38,6 @@ def _of_purl(purl: str) -> Select[tuple[int, int, str, str, str]]:
     return _uses().where(schema.component_set_member.c.component_id.in_(found))
 
 
-def _spellings(advisory: str) -> set[str]:
-    """An advisory's id as given and as its database writes it: `GHSA-` and lower case, else upper case."""
-    upper = advisory.upper()
-    return {advisory, f"GHSA-{advisory[5:].lower()}" if upper.startswith("GHSA-") else upper}
-
-
 def images_with(connection: Connection, thing: str) -> tuple[Use, ...]:
     """Images that contain the package `thing` (a purl), or a package that the advisory `thing` (or alias) touches."""
     query: Select[tuple[object, ...]]
@@ -55,7 +50,7 @@ def images_with(connection: Connection, thing: str) -> tuple[Use, ...]:
             .join(schema.finding, finding.component_id == schema.component.c.id)
             .join(schema.advisory, schema.advisory.c.id == finding.advisory_id)
             .join(schema.advisory_alias, alias.advisory_id == finding.advisory_id)
-            .where(alias.alias.in_(_spellings(thing)))
+            .where(alias.alias.in_(spellings(thing)))
             .add_columns(schema.advisory.c.name.label("advisory"), finding.severity, finding.fixed_in)
         )
     rows = connection.execute(query).all()

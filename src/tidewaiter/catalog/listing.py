@@ -2,13 +2,14 @@
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import msgspec
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select
 
 from tidewaiter.advisories.severity import Level
-from tidewaiter.catalog import schema
+from tidewaiter.catalog import findings, schema
 from tidewaiter.catalog.answers import (
     AdvisoryAge,
     ImageList,
@@ -17,7 +18,7 @@ from tidewaiter.catalog.answers import (
     TagAnswer,
     VerdictSummary,
 )
-from tidewaiter.catalog.records import SEVERITIES
+from tidewaiter.catalog.records import SEVERITIES, Visibility
 from tidewaiter.catalog.rows import AnyRow
 from tidewaiter.core import limits
 from tidewaiter.core.errors import NotFoundError
@@ -178,7 +179,7 @@ def _scans(connection: Connection, sets: Collection[int]) -> dict[int, ScanSumma
         .group_by(member.component_set_id, schema.finding.c.severity)
     ):
         counted[row.component_set_id][row.severity] = row.findings
-    return {
+    scans = {
         row.component_set_id: ScanSummary(
             revision=row.advisories_revision,
             as_of=row.advisories_as_of,
@@ -187,6 +188,43 @@ def _scans(connection: Connection, sets: Collection[int]) -> dict[int, ScanSumma
             not_checked=len(row.not_checked),
         )
         for row in newest
+    }
+    return {**scans, **_matched(connection, scans)}
+
+
+def _matched(connection: Connection, scans: Mapping[int, ScanSummary]) -> dict[int, ScanSummary]:
+    """Summaries of those whose packages were matched anew, with all of the catalog, after they were scanned."""
+    known = findings.matching(connection)
+    older = {key: scan for key, scan in scans.items() if known is not None and scan.scanned_at <= known.matched_at}
+    if known is None or not older:
+        return {}
+    member, gap = schema.component_set_member.c, schema.component_gap.c
+    ecosystems: dict[int, set[str]] = defaultdict(set)
+    for row in connection.execute(
+        select(member.component_set_id, schema.component.c.ecosystem)
+        .distinct()
+        .join(schema.component, schema.component.c.id == member.component_id)
+        .where(member.component_set_id.in_(older))
+    ):
+        ecosystems[row.component_set_id].add(row.ecosystem)
+    gaps: dict[int, int] = {
+        row.component_set_id: row.gaps
+        for row in connection.execute(
+            select(member.component_set_id, func.count().label("gaps"))
+            .join(schema.component_gap, gap.component_id == member.component_id)
+            .where(member.component_set_id.in_(older))
+            .group_by(member.component_set_id)
+        )
+    }
+    return {
+        key: ScanSummary(
+            revision=known.revision,
+            as_of=known.as_of(ecosystems[key]),
+            scanned_at=known.matched_at,
+            counts=scan.counts,
+            not_checked=gaps.get(key, 0),
+        )
+        for key, scan in older.items()
     }
 
 
@@ -203,11 +241,72 @@ def _signers(connection: Connection, artifacts: Collection[int]) -> dict[int, li
     return found
 
 
+class StandingTag(msgspec.Struct, frozen=True):
+    """A tag, what it says of its image, and the environment that the image is meant for; empty when none is known."""
+
+    repository: str
+    name: str
+    digest: str
+    visibility: Visibility
+    environment: str
+
+
+def standing_tags(connection: Connection) -> tuple[StandingTag, ...]:
+    """Every tag, by component set, so that images with the same packages follow one another.
+
+    Its environment is that of the verdict that cleared it, else of the image's newest build, else of its last verdict.
+    """
+    tag, artifact, cleared, built = schema.tag.c, schema.artifact.c, schema.verdict.c, schema.build.c
+    decided = {
+        row.artifact_id: row.environment
+        for row in connection.execute(
+            select(cleared.artifact_id, cleared.environment).order_by(cleared.decided_at, cleared.id)
+        )
+    }
+    meant = {
+        (row.repository_id, row.artifact_id): row.environment
+        for row in connection.execute(
+            select(built.repository_id, built.artifact_id, built.environment).order_by(built.finished, built.id)
+        )
+    }
+    query = (
+        select(
+            tag.repository_id,
+            tag.artifact_id,
+            tag.name,
+            tag.visibility,
+            artifact.digest,
+            schema.repository.c.name.label("repository"),
+            cleared.environment,
+        )
+        .join(schema.repository, schema.repository.c.id == tag.repository_id)
+        .join(schema.artifact, artifact.id == tag.artifact_id)
+        .join(schema.verdict, cleared.id == tag.verdict_id, isouter=True)
+        .order_by(artifact.component_set_id, schema.repository.c.name, tag.name)
+    )
+    return tuple(
+        StandingTag(
+            repository=row.repository,
+            name=row.name,
+            digest=row.digest,
+            visibility=row.visibility,
+            environment=row.environment
+            or meant.get((row.repository_id, row.artifact_id), "")
+            or decided.get(row.artifact_id, ""),
+        )
+        for row in connection.execute(query)
+    )
+
+
 def advisory_age(connection: Connection) -> AdvisoryAge | None:
     """Which advisories the newest scan of any image used; None before the first scan."""
     of = schema.scan.c
     query = select(of.advisories_revision, of.advisories_as_of, of.scanned_at).order_by(of.scanned_at.desc()).limit(1)
     row = connection.execute(query).one_or_none()
+    known = findings.matching(connection)
+    if known is not None and (row is None or row.scanned_at <= known.matched_at):
+        used = connection.scalars(select(schema.component.c.ecosystem).distinct())
+        return AdvisoryAge(known.revision, known.as_of(used), known.matched_at)
     return row and AdvisoryAge(row.advisories_revision, row.advisories_as_of, row.scanned_at)
 
 

@@ -1,32 +1,34 @@
-"""Recording what a pipeline step did. Each function is called inside one transaction and may be called again.
+"""Recording what a pipeline step did (a build: `built`), inside a transaction; each may be called again.
 
 Recording the same thing twice changes nothing. Text that comes out of images is cut and cleaned, never refused:
 an odd file name must not keep an image out of the catalog that governs it.
 """
 
 import datetime as dt
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from tidewaiter.advisories.finding import ScanResult
 from tidewaiter.catalog import schema
 from tidewaiter.catalog.records import (
     AttachmentRecord,
-    BuildRecord,
     BuiltLayer,
     PullRecord,
     ScanRecord,
     SignatureRecord,
 )
-from tidewaiter.catalog.rows import add_missing, number_of, numbers, put, storable, storable_purl, storable_tree
+from tidewaiter.catalog.rows import add_missing, number_of, numbers, put, storable_purl
+from tidewaiter.catalog.storable import storable, storable_tree
 from tidewaiter.core import clock
 from tidewaiter.core.errors import InputError, NotFoundError
 from tidewaiter.inspection.facts import ImageFacts
-from tidewaiter.oci.digest import Digest, of
+from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.manifest import MANIFEST
 from tidewaiter.oci.reference import check_repository
+from tidewaiter.sbom.component import Component
 
 
 def audit(connection: Connection, at: dt.datetime, action: str, subject: str, detail: dict[str, Any]) -> None:
@@ -63,22 +65,20 @@ def _artifact(connection: Connection, digest: Digest, size: int, at: dt.datetime
 def _layer_rows(connection: Connection, rows: list[dict[str, Any]]) -> dict[str, int]:
     """Row numbers of layers by digest; unknown sizes of known layers are filled in."""
     add_missing(connection, schema.layer, rows)
-    for row in rows:
-        if row["unpacked_size"]:
-            connection.execute(
-                update(schema.layer)
-                .where(schema.layer.c.digest == row["digest"], schema.layer.c.unpacked_size == 0)
-                .values(unpacked_size=row["unpacked_size"], files=row["files"])
-            )
-    return numbers(connection, schema.layer.c.digest, (row["digest"] for row in rows))
-
-
-def _built_layers(connection: Connection, artifact: int, layers: tuple[BuiltLayer, ...]) -> None:
-    put(connection, schema.artifact_layer, ("artifact_id", "position"), _members_of(connection, artifact, layers))
+    of = schema.layer.c
+    sizes = [
+        {"key": row["digest"], "bytes": row["unpacked_size"], "number": row["files"]}
+        for row in rows
+        if row["unpacked_size"]
+    ]
+    if sizes:
+        unset = update(schema.layer).where(of.digest == bindparam("key"), of.unpacked_size == 0)
+        connection.execute(unset.values(unpacked_size=bindparam("bytes"), files=bindparam("number")), sizes)
+    return numbers(connection, of.digest, (row["digest"] for row in rows))
 
 
 def _add_layers(connection: Connection, artifact: int, layers: tuple[BuiltLayer, ...]) -> None:
-    """As `_built_layers`, but what a build recorded of the same image stays."""
+    """Say which layers the image has; what a build recorded of the same image stays."""
     add_missing(connection, schema.artifact_layer, _members_of(connection, artifact, layers))
 
 
@@ -109,80 +109,6 @@ def _members_of(connection: Connection, artifact: int, layers: tuple[BuiltLayer,
     ]
 
 
-def _build_key(record: BuildRecord) -> Digest:
-    """Name of this run of this build: the same record has the same name, a rebuild another one."""
-    identity = (
-        record.repository,
-        record.digest,
-        record.commit,
-        record.dirty,
-        record.builder,
-        record.pipeline_run,
-        clock.rfc3339(record.started),
-    )
-    return of(msgspec.json.encode(identity))
-
-
-def _base(connection: Connection, record: BuildRecord, at: dt.datetime) -> int | None:
-    """Row number of the base of a build, whose own layers are recorded as those of an image."""
-    made_from = record.base_lock or record.base_digest
-    if not record.base_name or made_from is None:
-        return None
-    of, name = schema.base.c, storable(record.base_name)
-    known = None
-    if record.base_lock is None:
-        image = schema.base_image.c
-        same = select(of.id).join(schema.base_image, image.base_id == of.id)
-        same = same.where(of.name == name, image.digest == record.base_digest)
-        known = connection.scalar(same.order_by(of.id).limit(1))
-    number = known or number_of(connection, schema.base, {"name": name, "lock_digest": made_from})
-    if record.base_digest is not None:
-        put(connection, schema.base_image, ("base_id",), [{"base_id": number, "digest": record.base_digest}])
-        below = record.layers[: record.base_layers]
-        lower = _artifact(connection, record.base_digest, sum(layer.size for layer in below), at, record.media_type)
-        _add_layers(connection, lower, below)
-    return number
-
-
-def build(connection: Connection, record: BuildRecord, at: dt.datetime) -> None:
-    """Record a finished build with its lineage: source, inputs, base, layers."""
-    key = _build_key(record)
-    if connection.scalar(select(schema.build.c.id).where(schema.build.c.key == key)) is not None:
-        return
-    size = sum(layer.size for layer in record.layers)
-    artifact = _artifact(connection, record.digest, size, at, record.media_type)
-    _built_layers(connection, artifact, record.layers)
-    if record.created is not None:
-        unset = (schema.artifact.c.id == artifact) & schema.artifact.c.created.is_(None)
-        connection.execute(update(schema.artifact).where(unset).values(created=record.created))
-    repository = place(connection, record.repository, artifact, at)
-    base = _base(connection, record, at)
-    row = {
-        "key": key,
-        "artifact_id": artifact,
-        "repository_id": repository,
-        "base_id": base,
-        "environment": record.environment,
-        "purpose": record.purpose,
-        "source": storable(record.source),
-        "commit": storable(record.commit),
-        "dirty": record.dirty,
-        "branch": storable(record.branch),
-        "pipeline_run": storable(record.pipeline_run),
-        "builder": storable(record.builder),
-        "base_lock": record.base_lock,
-        "python_lock": record.python_lock,
-        "materials": storable_tree([msgspec.to_builtins(material) for material in record.materials]),
-        "reused_layers": record.reused_layers,
-        "built_layers": record.built_layers,
-        "started": record.started,
-        "finished": record.finished,
-        "seconds": record.seconds,
-    }
-    add_missing(connection, schema.build, [row])
-    audit(connection, at, "build", record.digest, {"repository": record.repository, "commit": record.commit})
-
-
 def pull(connection: Connection, record: PullRecord, at: dt.datetime) -> None:
     """Record an image that was fetched from elsewhere; its tag is set beside this."""
     size = sum(layer.size for layer in record.layers)
@@ -195,55 +121,76 @@ def pull(connection: Connection, record: PullRecord, at: dt.datetime) -> None:
     audit(connection, at, "pull", record.digest, {"repository": record.repository, "source": record.source})
 
 
-def facts(connection: Connection, found: ImageFacts, repository: str | None, at: dt.datetime) -> None:
-    """Record what inspection found: layers, components, configuration."""
-    artifact = _artifact(connection, found.digest, found.size, at, MANIFEST)
-    if repository is not None:
-        known = connection.scalar(
-            select(schema.repository_artifact.c.artifact_id)
-            .join(schema.repository)
-            .where(schema.repository.c.name == repository, schema.repository_artifact.c.artifact_id == artifact)
-        )
-        if known is None:
-            place(connection, repository, artifact, at)
-    layers = _layer_rows(
-        connection,
-        [
-            {
-                "digest": layer.digest,
-                "diff_id": layer.diff_id,
-                "size": layer.size,
-                "unpacked_size": layer.unpacked_size,
-                "files": layer.files,
-            }
-            for layer in found.layers
-        ],
-    )
-    add_missing(
-        connection,
-        schema.artifact_layer,
-        [
-            {
-                "artifact_id": artifact,
-                "position": position,
-                "layer_id": layers[layer.digest],
-                "kind": "",
-                "title": storable(layer.created_by),
-                "contents": [],
-            }
-            for position, layer in enumerate(found.layers)
-        ],
-    )
-    values = {
-        "component_set_id": _components(connection, found, layers),
-        "facts": _config(found),
-        "created": _moment(found.created),
+def facts(connection: Connection, images: Sequence[tuple[ImageFacts, str | None]], at: dt.datetime) -> None:
+    """Record what inspection found in each image: layers, components, configuration, and in which repository it is."""
+    by_digest = {found.digest: found for found, _ in images}
+    rows = [
+        {"digest": found.digest, "media_type": MANIFEST, "size": found.size, "recorded_at": at}
+        for found in by_digest.values()
+    ]
+    add_missing(connection, schema.artifact, rows)
+    artifacts = numbers(connection, schema.artifact.c.digest, by_digest)
+    _put_into(connection, {(repository, artifacts[found.digest]) for found, repository in images if repository}, at)
+    stacks = {found.digest: found.layers for found in by_digest.values()}
+    known = {
+        layer.digest: {
+            "digest": layer.digest,
+            "diff_id": layer.diff_id,
+            "size": layer.size,
+            "unpacked_size": layer.unpacked_size,
+            "files": layer.files,
+        }
+        for stack in stacks.values()
+        for layer in stack
     }
-    changed = update(schema.artifact).where(schema.artifact.c.id == artifact)
-    connection.execute(changed.values({name: value for name, value in values.items() if value is not None}))
+    layers = _layer_rows(connection, list(known.values()))
+    members = [
+        {
+            "artifact_id": artifacts[digest],
+            "position": position,
+            "layer_id": layers[layer.digest],
+            "kind": "",
+            "title": storable(layer.created_by),
+            "contents": [],
+        }
+        for digest, stack in stacks.items()
+        for position, layer in enumerate(stack)
+    ]
+    add_missing(connection, schema.artifact_layer, members)
+    sets = _components(connection, by_digest.values(), layers)
+    of = schema.artifact.c
+    values = [
+        {
+            "key": artifacts[found.digest],
+            "members": sets[found.component_set],
+            "config": _config(found),
+            "time": moment(found.created),
+        }
+        for found in by_digest.values()
+    ]
+    changed = update(schema.artifact).where(of.id == bindparam("key"))
+    connection.execute(
+        changed.values(
+            component_set_id=bindparam("members"),
+            facts=bindparam("config"),
+            created=func.coalesce(bindparam("time", type_=of.created.type), of.created),
+        ),
+        values,
+    )
 
 
-def _moment(text: str) -> dt.datetime | None:
+def _put_into(connection: Connection, places: set[tuple[str, int]], at: dt.datetime) -> None:
+    """Put images into repositories, unless they are in them."""
+    names = {check_repository(name) for name, _ in places}
+    add_missing(connection, schema.repository, [{"name": name} for name in sorted(names)])
+    known = numbers(connection, schema.repository.c.name, names)
+    rows = [
+        {"repository_id": known[name], "artifact_id": artifact, "changed_at": at} for name, artifact in sorted(places)
+    ]
+    add_missing(connection, schema.repository_artifact, rows)
+
+
+def moment(text: str) -> dt.datetime | None:
     """The time that `text` states, or None: it is someone's claim, and an odd one is no reason to stop."""
     try:
         return clock.parse_rfc3339(text)
@@ -271,48 +218,62 @@ def _config(found: ImageFacts) -> dict[str, Any]:
     return {name: storable_tree(msgspec.to_builtins(getattr(found, name))) for name in kept}
 
 
-def _components(connection: Connection, found: ImageFacts, layers: dict[str, int]) -> int:
-    """Record the components and their set; row number of the set."""
-    by_purl = {storable_purl(component.purl): component for component in found.components}
-    rows = [
-        {
-            "purl": purl,
-            "kind": component.kind,
-            "ecosystem": storable(component.ecosystem),
-            "name": storable(component.name),
-            "version": storable(component.version),
-            "source_name": storable(component.source_name),
-            "source_version": storable(component.source_version),
-            "supplier": storable(component.supplier),
-            "licenses": storable_tree(component.licenses),
-        }
-        for purl, component in by_purl.items()
-    ]
-    add_missing(connection, schema.component, rows)
+def _components(connection: Connection, images: Collection[ImageFacts], layers: Mapping[str, int]) -> dict[Digest, int]:
+    """Record the components of the images and the sets of them; row numbers of the sets, by digest."""
+    by_purl: dict[str, Component] = {}
+    sets: dict[Digest, set[str]] = {}
+    places: dict[tuple[int, str], Component] = {}
+    for found in images:
+        layer_of = {layer.diff_id: layers[layer.digest] for layer in found.layers}
+        if found.component_set not in sets:
+            named = {storable_purl(component.purl): component for component in found.components}
+            by_purl.update(named)
+            sets[found.component_set] = set(named)
+        for component in found.components:
+            if component.layer in layer_of:
+                places.setdefault((layer_of[component.layer], component.purl), component)
+    add_missing(connection, schema.component, [_component_row(purl, one) for purl, one in by_purl.items()])
     known = numbers(connection, schema.component.c.purl, by_purl)
-    members = number_of(connection, schema.component_set, {"digest": found.component_set}, {"size": len(by_purl)})
-    add_missing(
-        connection,
-        schema.component_set_member,
-        [{"component_set_id": members, "component_id": number} for number in known.values()],
-    )
-    layer_of = {layer.diff_id: layers[layer.digest] for layer in found.layers}
-    places = [
+    # A set is recorded with its members or not at all.
+    new = {digest: sets[digest] for digest in sets.keys() - numbers(connection, schema.component_set.c.digest, sets)}
+    rows = [{"digest": digest, "size": len(purls)} for digest, purls in new.items()]
+    add_missing(connection, schema.component_set, rows)
+    found_sets = numbers(connection, schema.component_set.c.digest, sets)
+    members = [
+        {"component_set_id": found_sets[digest], "component_id": known[purl]}
+        for digest, purls in new.items()
+        for purl in purls
+    ]
+    add_missing(connection, schema.component_set_member, members)
+    where = [
         {
-            "layer_id": layer_of[component.layer],
-            "component_id": known[storable_purl(component.purl)],
+            "layer_id": layer,
+            "component_id": known[storable_purl(purl)],
             "location": storable(component.location),
             "licenses": storable_tree(component.licenses),
         }
-        for component in found.components
-        if component.layer in layer_of
+        for (layer, purl), component in places.items()
     ]
-    add_missing(connection, schema.layer_component, places)
-    return members
+    add_missing(connection, schema.layer_component, where)
+    return {digest: found_sets[digest] for digest in sets}
 
 
-def scan(connection: Connection, record: ScanRecord, at: dt.datetime) -> None:
-    """Record which components of the image the advisories touch now.
+def _component_row(purl: str, component: Component) -> dict[str, Any]:
+    return {
+        "purl": purl,
+        "kind": component.kind,
+        "ecosystem": storable(component.ecosystem),
+        "name": storable(component.name),
+        "version": storable(component.version),
+        "source_name": storable(component.source_name),
+        "source_version": storable(component.source_version),
+        "supplier": storable(component.supplier),
+        "licenses": storable_tree(component.licenses),
+    }
+
+
+def scan(connection: Connection, record: ScanRecord, at: dt.datetime) -> int | None:
+    """Record which components of the image the advisories touch now; row number of the set whose findings it put.
 
     What an earlier scan found for these components, and this one does not, is gone: it was withdrawn or corrected.
     A scan that is older than what is known of a component changes nothing there.
@@ -334,18 +295,19 @@ def scan(connection: Connection, record: ScanRecord, at: dt.datetime) -> None:
     row = {
         "component_set_id": members,
         "advisories_revision": revision,
-        "advisories_as_of": _moment(record.result.oldest_as_of),
+        "advisories_as_of": moment(record.result.oldest_as_of),
         "not_checked": storable_tree(msgspec.to_builtins(record.result.not_checked)),
         "scanned_at": record.scanned_at,
     }
     if known is not None and known.scanned_at > record.scanned_at:
         add_missing(connection, schema.scan, [row])
-        return
+        return None
     if known is not None and tuple(known) == (revision, record.scanned_at):
-        return
+        return None
     put(connection, schema.scan, ("component_set_id", "advisories_revision"), [row])
     _findings(connection, record, members)
     audit(connection, at, "scan", record.digest, {"revision": revision, "findings": len(record.result.findings)})
+    return int(members)
 
 
 def _findings(connection: Connection, record: ScanRecord, members: int) -> None:
@@ -361,11 +323,11 @@ def _findings(connection: Connection, record: ScanRecord, members: int) -> None:
             f"the scan names {missing[0]}, which is not among the recorded packages of {record.digest}",
             next_step="Inspect the image again, then scan it.",
         )
-    advisories = _advisories(connection, record.result)
+    found = advisories(connection, record.result)
     rows = [
         {
             "component_id": components[purl],
-            "advisory_id": advisories[name],
+            "advisory_id": found[name],
             "severity": finding.severity,
             "score": finding.score,
             "vector": storable(finding.vector),
@@ -388,11 +350,11 @@ def _members(connection: Connection, members: int, purls: set[str]) -> dict[str,
     return {purl: number for purl, number in known.items() if number in inside}
 
 
-def _advisories(connection: Connection, result: ScanResult) -> dict[str, int]:
+def advisories(connection: Connection, result: ScanResult) -> dict[str, int]:
     """Row numbers of the advisories that the scan names, with their aliases recorded."""
     named = {storable(finding.advisory): finding for finding in result.findings}
     rows = [
-        {"name": name, "published": _moment(finding.published), "modified": _moment(finding.modified)}
+        {"name": name, "published": moment(finding.published), "modified": moment(finding.modified)}
         for name, finding in named.items()
     ]
     put(connection, schema.advisory, ("name",), rows)

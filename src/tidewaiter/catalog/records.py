@@ -111,7 +111,19 @@ class WaivedResult(msgspec.Struct, frozen=True, kw_only=True):
     """A violation that a waiver covers."""
 
     waiver: str = ""
+    owner: str = ""
+    reviewer: str = ""
+    reason: str = ""
+    expires_at: str = ""
     violation: RuleResult = RuleResult()
+
+
+class RefusedWaiverResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A waiver that did not count, and why."""
+
+    waiver: str = ""
+    subject: str = ""
+    message: str = ""
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,6 +152,7 @@ class VerdictDocument(msgspec.Struct, frozen=True, kw_only=True):
     evidence: dict[str, str] = {}
     violations: tuple[RuleResult, ...] = ()
     waived: tuple[WaivedResult, ...] = ()
+    refused_waivers: tuple[RefusedWaiverResult, ...] = ()
     warnings: tuple[RuleResult, ...] = ()
     not_checked: tuple[Gap, ...] = ()
 

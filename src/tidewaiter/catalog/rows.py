@@ -1,4 +1,4 @@
-"""Writing rows by their natural keys: what is there stays, what is missing is added, and text is made storable."""
+"""Writing rows by their natural keys: what is there stays, what is missing is added."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Column, Connection, Insert, Row, Table, select
 from sqlalchemy.dialects import sqlite
 
-from tidewaiter.core import limits
+from tidewaiter.catalog.storable import storable
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
@@ -19,26 +19,6 @@ CHUNK = 500
 """Keys that one query names: every database takes that many."""
 _PURL_CHARACTERS = 2000
 """PostgreSQL indexes no text beyond about 2,700 bytes."""
-
-
-def storable(text: str) -> str:
-    """`text` as any database takes it: no NUL, no lone surrogates, at most `CATALOG_TEXT_CHARACTERS`."""
-    if not text.isascii():
-        text = text.encode("utf-8", "backslashreplace").decode()
-    if len(text) > limits.CATALOG_TEXT_CHARACTERS:
-        text = text[: limits.CATALOG_TEXT_CHARACTERS - 1] + "…"
-    return text.replace("\0", "\ufffd")
-
-
-def storable_tree(value: Any) -> Any:  # noqa: ANN401 - JSON has no narrower type
-    """JSON-like `value` with every text, keys included, made storable."""
-    if isinstance(value, str):
-        return storable(value)
-    if isinstance(value, dict):
-        return {storable(str(key)): storable_tree(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [storable_tree(item) for item in value]
-    return value
 
 
 def storable_purl(purl: str) -> str:

@@ -126,6 +126,7 @@ layer_component = Table(
     _of("component", primary_key=True),
     Column("location", Text, nullable=False),
     Column("licenses", JSON, nullable=False),
+    Index(None, "component_id"),
 )
 
 # A base that images were built on, by what made it: its lock, or itself when it came as an image. `owner`,
@@ -336,6 +337,46 @@ scan = Table(
     Index(None, "scanned_at"),
 )
 
+# A package as advisories speak of it, and the state of the advisory data that its versions' findings come from.
+package = Table(
+    "package",
+    metadata,
+    _row(),
+    Column("ecosystem", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    UniqueConstraint("ecosystem", "name"),
+)
+
+# Components whose findings are those of their package's state; one that is missing here is to be matched.
+component_package = Table(
+    "component_package",
+    metadata,
+    _of("component", primary_key=True),
+    _of("package"),
+    Index(None, "package_id"),
+)
+
+# Why a component, or some advisories about it, could not be judged when it was matched.
+component_gap = Table(
+    "component_gap",
+    metadata,
+    _of("component", primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("advisories", JSON, nullable=False),
+)
+
+# The advisories that every component of the catalog was matched with last: one row.
+matching = Table(
+    "matching",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("advisories_revision", Text, nullable=False),
+    Column("coverage", JSON, nullable=False),
+    Column("matched_at", Moment, nullable=False),
+)
+
 signature = Table(
     "signature",
     metadata,
@@ -360,6 +401,25 @@ attachment = Table(
     Column("size", BigInteger, nullable=False),
     Column("created", Moment, nullable=False),
     UniqueConstraint("artifact_id", "kind", "blob_digest"),
+)
+
+waiver = Table(
+    "waiver",
+    metadata,
+    _row(),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("scope", JSON, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("requested_by", Text, nullable=False),
+    Column("requested_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    Column("reviewer", Text, nullable=False),
+    Column("approved_at", Moment),
+    Column("revoked_by", Text, nullable=False),
+    Column("revoked_at", Moment),
+    Column("revocation", Text, nullable=False),
+    Index(None, "expires_at"),
 )
 
 audit_event = Table(

@@ -6,9 +6,11 @@ Exit codes: 0 done or allowed; 1 a negative answer; 2 wrong usage or bad input; 
 
 import contextlib
 import itertools
+import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import tidewaiter
@@ -32,11 +34,22 @@ COMMANDS: dict[str, Command] = {
         "tidewaiter.cli.look:inspect",
         "Show what is in an image: platform, user, entry point, layers, packages with licences.",
     ),
+    "contents": Command(
+        "tidewaiter.cli.compare:contents",
+        "Show the files of an image as a tree by size, and the layers that they came from.",
+    ),
+    "diff": Command(
+        "tidewaiter.cli.compare:diff", "Show what changed between two images: packages, files, size, facts."
+    ),
     "sbom": Command("tidewaiter.cli.look:sbom", "Write the software bill of materials of an image."),
-    "scan": Command("tidewaiter.cli.look:scan", "Match the packages of an image with the advisories of this home."),
+    "scan": Command("tidewaiter.cli.scan:scan", "Match the packages of an image with the advisories of this home."),
     "check": Command(
         "tidewaiter.cli.check:check",
         "Decide whether an image may go to an environment, and say what to change when it may not.",
+    ),
+    "affected": Command(
+        "tidewaiter.cli.affected:affected",
+        "Show which package versions and images an advisory touches, or a package is in.",
     ),
     "sign": Command("tidewaiter.cli.trust:sign", "Sign an image of the store in cosign's format."),
     "verify": Command("tidewaiter.cli.trust:verify", "Check the signature of an image."),
@@ -78,8 +91,10 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
     "advisories": (
         "Known vulnerabilities: where the data comes from and how old it is.",
         {
-            "import": Command("tidewaiter.cli.advisories:import_feed", "Import advisories in OSV format."),
-            "update": Command("tidewaiter.cli.advisories:update", "Fetch the current advisories from the OSV mirror."),
+            "import": Command(
+                "tidewaiter.cli.advisories:import_feed", "Import advisories (OSV), the KEV catalogue or EPSS scores."
+            ),
+            "update": Command("tidewaiter.cli.advisories:update", "Fetch current advisories, KEV and EPSS."),
             "status": Command(
                 "tidewaiter.cli.advisories:status", "Show which ecosystems have advisory data, and how old it is."
             ),
@@ -87,7 +102,38 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
     ),
     "policy": (
         "Rules.",
-        {"test": Command("tidewaiter.cli.check:policy_test", "Run the tests that lie beside the rules.")},
+        {
+            "test": Command("tidewaiter.cli.policy:run_tests", "Run the tests that lie beside the rules."),
+            "bundle": Command("tidewaiter.cli.policy:write_bundle", "Write a policy pack as an OPA bundle."),
+            "explain": Command(
+                "tidewaiter.cli.policy:explain_image",
+                "Show how each rule answers about an image: where it stands, and on which values.",
+            ),
+        },
+    ),
+    "waiver": (
+        "Exceptions from rules and advisories: somebody answers for each, somebody else has read it, and it ends.",
+        {
+            "request": Command(
+                "tidewaiter.cli.waiver:request",
+                "Ask for an exception from one advisory or one rule; it counts once somebody has approved it.",
+            ),
+            "approve": Command(
+                "tidewaiter.cli.waiver:approve",
+                "Approve a waiver; for production by somebody who neither asked for it nor answers for it.",
+            ),
+            "revoke": Command(
+                "tidewaiter.cli.waiver:revoke", "Revoke a waiver, for good; the next decision does without it."
+            ),
+            "show": Command(
+                "tidewaiter.cli.waiver:show",
+                "Show one waiver: what it is about, and who asked for, approved and revoked it.",
+            ),
+            "list": Command(
+                "tidewaiter.cli.waiver:list_waivers",
+                "List waivers that are asked for or in force, the one that ends first first.",
+            ),
+        },
     ),
     "cache": (
         "What can be had again: downloads, unpacked bases, layers that no image needs.",
@@ -138,12 +184,27 @@ def _summaries(commands: Mapping[str, Command]) -> dict[str, str]:
     return {name: command.summary for name, command in commands.items()}
 
 
+def _import_msgspec() -> None:
+    """Import msgspec without typing_extensions, as it is imported where that is not installed.
+
+    It would take three names from there that Python has too, and a third of the time that its import takes.
+    """
+    if "typing_extensions" in sys.modules:
+        return
+    sys.modules["typing_extensions"] = None  # type: ignore[assignment]  # what Python documents for "not importable"
+    try:
+        import msgspec  # noqa: F401
+    finally:
+        del sys.modules["typing_extensions"]
+
+
 def _call(command: Command, call: str, words: Sequence[str]) -> object:
     """Import the command's module, and only that, and run its function with what the words say."""
     from importlib import import_module
 
     from tidewaiter.cli.parameters import CommandLine
 
+    _import_msgspec()
     module, _, name = command.target.partition(":")
     function = getattr(import_module(module), name)
     line = CommandLine(function, call)
@@ -220,9 +281,26 @@ def _terminated(_signal: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _open_streams() -> None:
+    """Give closed standard streams an end that leads nowhere.
+
+    Python has no stdout or stderr when they were closed before it ran, and a file that is opened later would take
+    their number: a child's pipe then lands in its place, and what a library prints in the file.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # open to the end
+
+
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _open_streams()
     if words[:1] == ["--version"]:
         sys.stdout.write(tidewaiter.__version__ + "\n")
         return 0

@@ -13,7 +13,7 @@ from tidewaiter.cli.workshop import workshop
 from tidewaiter.core import project as projects
 from tidewaiter.oci.compression import Compression
 from tidewaiter.oci.manifest import Platform
-from tidewaiter.pipelines import building
+from tidewaiter.pipelines import bounding, building
 
 
 def document(made: Build) -> dict[str, object]:
@@ -87,6 +87,7 @@ def build(
     with workshop() as shop:
         made = building.build(shop, opened, options(compression, platform, bytecode=bytecode))
         building.list_in_store(shop, made.name, made.tag, made.image)
+    bounding.keep(shop.settings, made, shop.progress)
     if provenance is not None:
         building.write_provenance(made, provenance)
     if output == "json":

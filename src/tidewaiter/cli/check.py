@@ -1,23 +1,21 @@
-"""`check` and `policy test`: may this image go there, and do the rules themselves work."""
+"""`check`: may this image go there?"""
 
+from pathlib import Path
 from typing import Annotated
-
-import msgspec
 
 from tidewaiter.cli import console
 from tidewaiter.cli.console import Format, emit, emit_json
-from tidewaiter.cli.look import coverage_lines
 from tidewaiter.cli.parameters import Parameter
+from tidewaiter.cli.scan import coverage_lines, outside_lines
 from tidewaiter.cli.trust import password
 from tidewaiter.cli.workshop import workshop
 from tidewaiter.core.errors import InputError
 from tidewaiter.core.project import Environment
 from tidewaiter.oci import reference as references
-from tidewaiter.oci.reference import StoreReference
+from tidewaiter.oci.reference import ArchiveReference, LayoutReference, StoreReference
 from tidewaiter.pipelines import clear as clearing
-from tidewaiter.pipelines import deciding, images, looking, trusting
-from tidewaiter.policy import explain, testing
-from tidewaiter.policy.pack import default_pack
+from tidewaiter.pipelines import deciding, images, looking, resting, trusting
+from tidewaiter.policy import explain
 from tidewaiter.policy.verdict import Verdict
 
 
@@ -29,11 +27,15 @@ def exit_code(verdict: Verdict) -> int:
 
 
 def check(
-    image: str,
+    image: str | None = None,
     /,
     *,
-    environment: Environment,
+    environment: Environment | None = None,
+    all_: Annotated[bool, Parameter(negative="")] = False,
     clear: Annotated[bool, Parameter(negative="")] = False,
+    with_: tuple[str, ...] = (),
+    vex: tuple[str, ...] = (),
+    pack: tuple[str, ...] = (),
     key: str = trusting.KEY_NAME,
     output: Annotated[Format, Parameter(name="--format")] = "text",
 ) -> int:
@@ -44,26 +46,50 @@ def check(
 
     Args:
         image: a store name (NAME:TAG), oci:PATH[:TAG], an archive, or HOST/REPO:TAG.
-        environment: research, staging or production.
+        environment: research, staging or production; required for an image. With --all, default: each image's own.
+        all_: with --pack: show which tags of the catalog that policy would deny or newly allow, compared with the
+            present one. Exits with 1 when some would be denied, and with 3 when some could not be decided.
         clear: sign and clear the tag NAME:TAG of the store when it is allowed.
+        with_: let the findings of another scanner count too: its JSON report, or `trivy` to run it. Repeatable.
+        vex: an OpenVEX document that you trust; what it calls not affected or fixed does not count. Repeatable.
+        pack: a policy pack, folder or bundle, on top of the one that ships, in the place of those in TIDEWAITER_POLICY;
+            nothing is recorded. Repeatable, the lowest first.
         key: name of the key of this home that signs with --clear.
         output: text or json.
     """
-    with workshop() as shop:
+    if all_:
+        return _everywhere(image, environment, pack, others=bool(clear or with_ or vex), output=output)
+    image, environment = _given(image, environment, proposes=bool(pack), clears=clear)
+    with workshop(looking=not clear) as shop:
         # The key is opened first, so that a wrong password is found before the work.
         signer = trusting.open_key(shop, key, password(shop, f"Password of the key {key}: ")) if clear else None
+        given = references.parse(image)
         named = images.open_named(shop, image)
-        if clear and not (isinstance(references.parse(image), StoreReference) and named.tag):
+        if clear and not (isinstance(given, StoreReference) and named.tag):
             raise InputError(
                 f"{image} is no tag of the store, and only such can be cleared",
                 next_step="Put it there with `tidewaiter pull`, then name it NAME:TAG.",
             )
         facts = looking.inspect(shop, named)
-        result = looking.scan(shop, facts)
-        with deciding.engine() as rules:
-            verdict = deciding.verdict(rules, facts, result, environment=environment)
-            pack = rules.pack
-        clearing.remember(shop, named, facts, result, verdict)
+        own = result = looking.scan(shop, facts)
+        if with_ or vex:
+            from tidewaiter.pipelines import scanners
+
+            subject = looking.subject_of(facts)
+            result = scanners.consult(shop, own, facts, subject, image=named.image, reports=with_, vex=vex)
+        asked = deciding.question(
+            facts,
+            result,
+            base=resting.under(shop, named.image),
+            environment=environment,
+            attached=deciding.attached(shop, facts, signing=clear),
+            named=given if isinstance(given, LayoutReference | ArchiveReference) else None,
+        )
+        with deciding.engine(shop.settings, tuple(map(Path, pack)) or None) as rules:
+            verdict = deciding.verdict(rules, facts, result, asked, waivers=shop.catalog.waivers())
+            policy = rules.pack
+        if not pack:
+            clearing.remember(shop, named, facts, own, verdict)
         if signer is not None and verdict.allowed:
             written = images.stored_descriptor(shop.store, facts.digest)
             clearing.vouch(shop, named.name, named.tag, written, verdict=verdict, signer=signer)
@@ -71,30 +97,60 @@ def check(
         emit_json(verdict)
         return exit_code(verdict)
     emit(f"{facts.reference}  {facts.digest}")
-    for line in coverage_lines(result):
+    for line in (*coverage_lines(result), *outside_lines(result)):
         emit(f"  {line}")
-    for line in explain.lines(verdict, pack):
+    for line in explain.lines(verdict, policy):
         emit(line)
     if signer is not None and verdict.allowed:
         emit(f"cleared for {environment}: {named.name}:{named.tag}")
     return exit_code(verdict)
 
 
-def policy_test(*, output: Annotated[Format, Parameter(name="--format")] = "text") -> int:
-    """Run the tests that lie beside the rules.
+def _given(
+    image: str | None, environment: Environment | None, *, proposes: bool, clears: bool
+) -> tuple[str, Environment]:
+    if image is None or environment is None:
+        raise InputError(
+            f"check needs {'an image' if image is None else '--environment'}",
+            next_step="Write `tidewaiter check IMAGE --environment NAME`.",
+            code="usage",
+        )
+    if proposes and clears:
+        raise InputError(
+            "--pack asks what another policy would say, and clears nothing",
+            next_step="Put the pack into TIDEWAITER_POLICY, then clear without --pack.",
+        )
+    return image, environment
 
-    They run in the engine that decides.
 
-    Args:
-        output: text or json.
-    """
-    results = testing.run_tests(default_pack())
-    bad = [one for one in results if one.status in {"fail", "error"}]
+def _everywhere(
+    image: str | None, environment: Environment | None, packs: tuple[str, ...], *, others: bool, output: Format
+) -> int:
+    """What the policy in `packs` would change for the images of the catalog; 0, 1 or 3 as `check` says."""
+    if image is not None or others or not packs:
+        raise InputError(
+            "--all compares the present policy with that of --pack, for every tag of the catalog",
+            next_step="Write `tidewaiter check --all --pack FOLDER`; --environment names another than the image's own.",
+            code="usage",
+        )
+    from tidewaiter.pipelines import whatif
+
+    with workshop(looking=True) as shop:
+        found = whatif.compare(shop, tuple(map(Path, packs)), environment)
+    denied, undecided = found.count("denied"), found.count("undetermined")
     if output == "json":
-        emit_json({"tests": msgspec.to_builtins(results), "failed": len(bad)})
-        return 1 if bad else 0
-    console.table(("status", "test", "file"), [(one.status, one.name, one.file) for one in results])
-    for one in bad:
-        emit(f"{one.file}: {one.name}: {one.reason}")
-    emit(f"{len(results) - len(bad)} passed, {len(bad)} failed")
-    return 1 if bad else 0
+        emit_json(found)
+    else:
+        changed = [one for one in found.outcomes if one.change != "same"]
+        if changed:
+            console.table(
+                ("change", "image", "environment", "rules"),
+                [(one.change, one.reference, one.environment, one.reason or ", ".join(one.rules)) for one in changed],
+            )
+        emit(
+            f"{len(found.outcomes)} tags: {denied} would be denied, {found.count('allowed')} would be allowed, "
+            f"{found.count('same')} stay as they are, {undecided} could not be decided"
+        )
+    if denied:
+        return 1
+    return 3 if undecided else 0

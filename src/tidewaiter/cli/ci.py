@@ -7,14 +7,14 @@ from typing import Annotated
 from tidewaiter.cli import build as building
 from tidewaiter.cli.build import PlatformName
 from tidewaiter.cli.console import Format, emit, emit_json
-from tidewaiter.cli.look import coverage_lines, not_checked_lines
 from tidewaiter.cli.parameters import Parameter
+from tidewaiter.cli.scan import coverage_lines, not_checked_lines
 from tidewaiter.cli.trust import password
 from tidewaiter.cli.workshop import workshop
 from tidewaiter.core import project as projects
 from tidewaiter.oci.compression import Compression
+from tidewaiter.pipelines import bounding, clear, trusting
 from tidewaiter.pipelines import building as pipeline
-from tidewaiter.pipelines import clear, trusting
 from tidewaiter.pipelines.clear import Cleared
 from tidewaiter.policy import explain
 
@@ -49,12 +49,14 @@ def ci(
         # The key is opened first, so that a wrong password is found before the work.
         signer = trusting.open_key(shop, key, password(shop, f"Password of the key {key}: "))
         done = clear.clear(shop, opened, signer, building.options(compression, platform, bytecode=bytecode))
+    bounding.keep(shop.settings, done.build, shop.progress)
     if provenance is not None:
         pipeline.write_provenance(done.build, provenance)
     if output == "json":
         emit_json(
             {
                 **building.document(done.build),
+                "base": done.base,
                 "verdict": done.verdict,
                 "production_would_demand": done.beyond.violations,
                 "findings": len(done.scan.findings),

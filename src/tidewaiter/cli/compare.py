@@ -41,7 +41,7 @@ def contents(
     """
     _check("--depth", depth, limits.FOLDER_DEPTH)
     _check("--top", top, limits.TREE_NODES)
-    with workshop() as shop:
+    with workshop(looking=True) as shop:
         found = comparing.contents(shop, images.open_named(shop, image), path, depth)
     if output == "json":
         emit_json(found)
@@ -115,7 +115,7 @@ def diff(
         output: text or json.
     """
     _check("--top", top, limits.COMPARED_FILES)
-    with workshop() as shop:
+    with workshop(looking=True) as shop:
         found = comparing.diff(shop, images.open_named(shop, before), images.open_named(shop, after))
     if output == "json":
         emit_json(found)

@@ -9,7 +9,7 @@ from tidewaiter.pipelines.workshop import Workshop, opened
 
 
 @contextmanager
-def workshop() -> Iterator[Workshop]:
-    """The workshop of this process's settings, with progress on stderr."""
-    with opened(settings.load(), console.progress()) as open_workshop:
+def workshop(*, looking: bool = False) -> Iterator[Workshop]:
+    """The workshop of this process's settings, with progress on stderr; `looking` as in `opened`."""
+    with opened(settings.load(), console.progress(), looking=looking) as open_workshop:
         yield open_workshop

@@ -65,7 +65,7 @@ def _landlock(libc: ctypes.CDLL) -> bool:
 
 def _leave_network(libc: ctypes.CDLL) -> bool:
     # A new user namespace lets an ordinary user leave the network; hosts may forbid it, and then this is left out.
-    return libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0 or libc.unshare(_CLONE_NEWNET) == 0
+    return bool(libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0 or libc.unshare(_CLONE_NEWNET) == 0)
 
 
 def confine_program(*, memory: int) -> Kept:

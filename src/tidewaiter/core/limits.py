@@ -23,6 +23,9 @@ IMAGE_LAYERS = 127
 INDEX_DEPTH = 4
 LAYER_ENTRIES = 5_000_000
 LAYER_BYTES = 64 * GIB
+LAYER_RATIO = 200
+"""Unpacked bytes for one packed byte of a layer; checked past `LAYER_RATIO_FREE`. Millions of tiny files reach 60."""
+LAYER_RATIO_FREE = 1 * GIB
 PATH_BYTES = 4096
 LAYER_HEADER_BYTES = 1 * MIB
 """Longest PAX or GNU extended header of one member."""
@@ -110,19 +113,47 @@ PACKAGE_BYTES = 256 * MIB
 # Metadata that catalogers keep in memory.
 METADATA_BYTES = 4 * MIB
 DPKG_STATUS_BYTES = 64 * MIB
+RPM_DATABASE_BYTES = 128 * MIB
+"""An rpm database is kept in memory whole while it is read."""
+RPM_HEADER_BYTES = 32 * MIB
+"""What an rpm database keeps of one package, its list of files included."""
+RPM_HEADER_ENTRIES = 65_535
+RPM_PATHS_BYTES = 32 * MIB
+"""Paths that the packages of one database call their own; files past it are nobody's."""
+RPM_RECORDS = 200_000
+"""Headers, readable or not, that are looked at in one database."""
+RPM_RELATIONS = 1_000_000
+"""Names that the packages of one database require and provide; `sles-release` alone has 8,000."""
 COMPONENTS = 100_000
+CLAIMED_FILES = 500_000
+"""Files that the packages of one layer may call their own; those past it are nobody's."""
+PACKAGE_FILES = 200_000
+"""Files that one package may call its own."""
+TREE_NODES = 200_000
+"""Files and folders that one tree of an image's contents shows."""
+COMPARED_FILES = 2_000_000
+"""Files of two images, less those in layers that look the same in both, that are compared."""
+LISTING_FRAME_BYTES = 256 * MIB
+"""One unpacked piece of a layer's listing; we write pieces of about 1 MB, or of one package's list of files."""
 LAYER_FACTS_BYTES = 128 * MIB
 """Text that the facts of one layer may keep in memory: links, whiteouts, packages, programs."""
 LICENSE_CHARACTERS = 200
 """Longest licence text that is kept when it is no SPDX expression."""
 BINARY_SCAN_BYTES = 256 * MIB
 """Of one program, in which what Go and Rust wrote into it is looked for."""
-JAR_BYTES = 1 * GIB
+FRAMEWORK_SCAN_BYTES = 1 * GIB
+"""Of TensorFlow's model server, in which its version is looked for; it is one large program."""
+LIBRARY_SCAN_BYTES = 64 * MIB
+"""Of a named CUDA or cuDNN library, in which its version is looked for."""
+JAR_BYTES = 256 * MIB
+"""A Java archive or an egg, which is held in memory while it is read."""
 JAR_DIRECTORY_BYTES = 16 * MIB
 JAR_MEMBER_BYTES = 64 * MIB
 """An archive inside an archive, which is unpacked whole."""
 JAR_NESTED_BYTES = 512 * MIB
 """All archives inside one."""
+JAR_TEXT_BYTES = 32 * MIB
+"""Descriptions (`pom.properties`, manifests) in one archive and those inside it, as unpacked and as packed."""
 JAR_DEPTH = 3
 SECRET_FILE_BYTES = 1_000_000
 REQUIREMENTS = 2000
@@ -131,6 +162,20 @@ FOLDER_DEPTH = 256
 """Folders inside folders that unpacking follows; each is one open file."""
 LINKS_FOLLOWED = 40
 """Symlinks on the way to one path, as in the Linux kernel."""
+
+# Children that read layers.
+LAYER_CHILD_BYTES = 2 * GIB
+"""RLIMIT_AS of a process that reads layers."""
+LAYER_CHILD_SECONDS = 60.0
+"""Until such a process has started."""
+LAYER_SILENT_SECONDS = 120.0
+"""How long one may tell of no progress, before it is late."""
+LAYER_CPU_SECONDS = 3600.0
+"""Computing that one layer may take."""
+LAYER_FRAME_BYTES = 2 * MIB
+"""One question, or one piece of a blob."""
+LAYER_ANSWER_BYTES = 512 * MIB
+"""Facts of a layer, or the listing of what lies in it."""
 
 # Advisories.
 FEED_BYTES = 2 * GIB
@@ -141,21 +186,48 @@ ADVISORY_STRING = 1000
 FEED_RATIO = 200
 """Unpacked bytes for one packed byte in a member of a feed; checked past `FEED_RATIO_FREE`."""
 FEED_RATIO_FREE = 64 * KIB
+FEED_WAIT_SECONDS = 300.0
+"""How long an import waits for another process's: one of a large ecosystem takes minutes."""
+FEED_LIST_BYTES = 128 * MIB
+"""A mirror's list of entries and their changes."""
+FEED_CHANGES = 2000
+"""Changed entries that are fetched one by one; over it the whole export is."""
+EXPLOITED_BYTES = 256 * MIB
+"""A list of exploited vulnerabilities, unpacked."""
 JSON_DEPTH = 64
+REPORT_FINDINGS = 200_000
+"""What a report of another scanner lists; its bytes and depth are bounded as those of an SBOM."""
+REPORT_IDS = 100
+"""Names of one vulnerability in such a report, or in a VEX statement."""
+SCANNER_SECONDS = 900.0
+"""How long another scanner may take for one image."""
+VEX_STATEMENTS = 100_000
+VEX_PRODUCTS = 500_000
+"""Products and their parts, in all statements of one document."""
 
 # Policy engine children.
 POLICY_INPUT_BYTES = 16 * MIB
 POLICY_MODULE_BYTES = 256 * KIB
 POLICY_MODULES = 200
+POLICY_BUNDLE_BYTES = 64 * MIB
+"""Unpacked."""
+POLICY_LAYERS = 10
 POLICY_DATA_BYTES = 1 * MIB
 POLICY_ANSWER_BYTES = 8 * MIB
 POLICY_NESTING = 12
+POLICY_CLASSES = 20_000
+"""Answers that are kept for images of the same class, of one Rego package each."""
 POLICY_CHILD_BYTES = 1 * GIB
 """RLIMIT_AS of a policy child."""
 POLICY_SECONDS = 10.0
 POLICY_LOAD_SECONDS = 10.0
 VERDICT_SECONDS = 24 * 3600
 """Longest validity of a verdict."""
+WAIVER_DAYS = 1825
+"""How far away any waiver may end; those for production end sooner, by a setting."""
+WAIVER_REASON_CHARACTERS = 2000
+REFUSED_WAIVERS = 50
+"""Waivers that do not count, as a verdict lists them; those that need the least to count come first."""
 
 # HTTP.
 CONNECT_SECONDS = 15.0
@@ -229,3 +301,10 @@ PAGE_COMPONENTS = 500
 PAGE_NUMBER = 100_000
 SEARCH_CHARACTERS = 200
 SBOM_BYTES = 64 * MIB
+SBOM_VALUES = 4_000_000
+"""Values of an SBOM document that another program wrote; a package takes some 50 to 500."""
+SBOM_LICENSES = 20_000
+"""Different licence texts in one."""
+SBOM_NOTES = 100
+"""Different things that are said about reading one."""
+PURL_CHARACTERS = 4096

@@ -1,6 +1,5 @@
 """`tidewaiter.toml`: what a project says about its image. Every error names file, line and the nearest valid key."""
 
-import difflib
 import re
 import tomllib
 from pathlib import Path
@@ -241,6 +240,8 @@ def _explain(path: Path, text: str, error: msgspec.ValidationError) -> ProjectEr
         table, key = location, ""
     if unknown:
         known = _known_keys(table)
+        import difflib  # for an error only
+
         near = difflib.get_close_matches(unknown[1], known, 1, 0.0)
         place = f"[{table}] " if table else ""
         return ProjectError(
@@ -437,7 +438,7 @@ def load(directory: Path) -> Project:
         content = tomllib.loads(text)
     except UnicodeDecodeError as error:
         raise ProjectError(f"{path}:1: not UTF-8: {error}", next_step="Save the file as UTF-8.") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no TOML, a number too long, nested too deep
         line = re.search(r"line (\d+)", str(error))
         raise ProjectError(
             f"{path}:{line[1] if line else 1}: not TOML: {error}", next_step="Mend the syntax at this line."

@@ -69,6 +69,18 @@ SETTINGS: tuple[Setting, ...] = (
         "Where `advisories update` fetches OSV bulk exports.",
     ),
     Setting(
+        "kev_feed",
+        "TIDEWAITER_KEV_FEED",
+        "https://www.cisa.gov/sites/default/files/feeds/known_exploited_vulnerabilities.json",
+        "Where `advisories update` fetches CISA's catalogue of known exploited vulnerabilities (KEV).",
+    ),
+    Setting(
+        "epss_feed",
+        "TIDEWAITER_EPSS_FEED",
+        "https://epss.empiricalsecurity.com/epss_scores-current.csv.gz",
+        "Where `advisories update` fetches EPSS's scores.",
+    ),
+    Setting(
         "plain_http",
         "TIDEWAITER_PLAIN_HTTP",
         "",
@@ -133,6 +145,12 @@ SETTINGS: tuple[Setting, ...] = (
         "512MiB or a number of bytes.",
     ),
     Setting(
+        "prune",
+        "TIDEWAITER_PRUNE",
+        "yes",
+        "`yes`: `build` and `ci` prune the cache when it outgrew `cache_bytes`. `no`: only `cache prune` does.",
+    ),
+    Setting(
         "shared_layers",
         "TIDEWAITER_SHARED_LAYERS",
         "",
@@ -145,6 +163,37 @@ SETTINGS: tuple[Setting, ...] = (
         "",
         "Public key files, separated by commas, of builders whose shared layers are used. The keys of this home count "
         "too.",
+    ),
+    Setting(
+        "identity",
+        "TIDEWAITER_IDENTITY",
+        "",
+        "Who you are, where `waiver` records a person and `--as` does not say it. Declared, not proven.",
+    ),
+    Setting(
+        "waiver_days",
+        "TIDEWAITER_WAIVER_DAYS",
+        "180",
+        "How many days after its request a waiver for production may end at most.",
+    ),
+    Setting(
+        "policy",
+        "TIDEWAITER_POLICY",
+        "",
+        "Policy packs (folders or bundles), separated by commas, that lie on top of the one that ships, the lowest "
+        "first: the company's, then the team's. Each may tighten what is below it, never loosen.",
+    ),
+    Setting(
+        "policy_engine",
+        "TIDEWAITER_POLICY_ENGINE",
+        "embedded",
+        "What evaluates rules: `embedded`, the engine that ships, or `opa`, an Open Policy Agent of this machine.",
+    ),
+    Setting(
+        "opa",
+        "TIDEWAITER_OPA",
+        "opa",
+        "The Open Policy Agent (1.0 or later) that `policy_engine` `opa` starts: a path, or a name on PATH.",
     ),
     Setting(
         "origin",
@@ -205,6 +254,8 @@ class Settings(msgspec.Struct, frozen=True):
     python_mirror: str
     python_mirror_fallback: bool
     osv_mirror: str
+    kev_feed: str
+    epss_feed: str
     plain_http: frozenset[str]
     ca_file: Path | None
     certificates: Path
@@ -217,10 +268,20 @@ class Settings(msgspec.Struct, frozen=True):
     runner: str
     """`auto`, `bwrap`, `podman` or `docker`."""
     cache_bytes: int
+    prune: bool
+    """Whether builds keep the cache within `cache_bytes`."""
     shared_layers: str
     """`HOST/REPO`; empty for none."""
     trusted_builders: tuple[Path, ...]
     """Public key files beside those of the home."""
+    policy: tuple[Path, ...]
+    """Packs on top of the one that ships, the lowest first."""
+    policy_engine: str
+    """`embedded` or `opa`."""
+    opa: str
+    identity: str
+    """Declared by whoever runs the command; may be empty."""
+    waiver_days: int
     origin: str
     source_date_epoch: int | None
     key_password: bytes | None
@@ -249,7 +310,7 @@ def _read_file(path: Path) -> dict[str, object]:
 
     try:
         content = tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number too long, nested too deep
         raise InputError(f"{path} is not TOML: {error}", next_step="Mend the line named.") from error
     known = {setting.name for setting in SETTINGS} - {"home"}
     for key in content:
@@ -281,6 +342,10 @@ def _one_of(text: str, name: str, known: tuple[str, ...]) -> str:
     if text not in known:
         raise InputError(f"{name} is {text!r}", next_step=f"Write one of: {', '.join(known)}.")
     return text
+
+
+def _paths(text: str) -> tuple[Path, ...]:
+    return tuple(Path(name.strip()).expanduser().absolute() for name in text.split(",") if name.strip())
 
 
 def processors() -> int:
@@ -323,6 +388,8 @@ def load(environment: dict[str, str] | None = None) -> Settings:
         python_mirror=text("python_mirror"),
         python_mirror_fallback=_yes_or_no(text("python_mirror_fallback"), "TIDEWAITER_PYTHON_MIRROR_FALLBACK"),
         osv_mirror=text("osv_mirror").rstrip("/"),
+        kev_feed=text("kev_feed"),
+        epss_feed=text("epss_feed"),
         plain_http=frozenset(host.strip() for host in text("plain_http").split(",") if host.strip()),
         ca_file=Path(ca_file).expanduser().absolute() if ca_file else None,
         certificates=home.certificates
@@ -337,10 +404,14 @@ def load(environment: dict[str, str] | None = None) -> Settings:
         cache_to=text("cache_to"),
         runner=_one_of(text("runner"), "TIDEWAITER_RUNNER", ("auto", "bwrap", "podman", "docker")),
         cache_bytes=sizes.parse(text("cache_bytes"), what="TIDEWAITER_CACHE_BYTES"),
+        prune=_yes_or_no(text("prune"), "TIDEWAITER_PRUNE"),
         shared_layers=text("shared_layers").strip().removeprefix("docker://"),
-        trusted_builders=tuple(
-            Path(name.strip()).expanduser().absolute() for name in text("trusted_builders").split(",") if name.strip()
-        ),
+        trusted_builders=_paths(text("trusted_builders")),
+        policy=_paths(text("policy")),
+        policy_engine=_one_of(text("policy_engine"), "TIDEWAITER_POLICY_ENGINE", ("embedded", "opa")),
+        opa=text("opa"),
+        identity=text("identity").strip(),
+        waiver_days=_whole_number(text("waiver_days"), "TIDEWAITER_WAIVER_DAYS", least=1),
         origin=text("origin"),
         source_date_epoch=None if not epoch else _whole_number(epoch, "SOURCE_DATE_EPOCH", least=0),
         key_password=None if password is None else password.encode(),
@@ -364,6 +435,11 @@ def tool_environment() -> dict[str, str]:
     proxies = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
     names = {*kept, *proxies, *(name.upper() for name in proxies)}
     return {name: value for name, value in os.environ.items() if name in names}
+
+
+def scanner_environment() -> dict[str, str]:
+    """`tool_environment` and what tells Trivy where its database, its cache and its mirrors are."""
+    return tool_environment() | {name: value for name, value in os.environ.items() if name.startswith("TRIVY_")}
 
 
 def engine_environment() -> dict[str, str]:
@@ -402,6 +478,21 @@ def docker_folder() -> Path:
     """Where `docker login` keeps its `config.json`: `DOCKER_CONFIG`, else `~/.docker`."""
     folder = os.environ.get("DOCKER_CONFIG", "")
     return Path(folder).expanduser() if folder else Path.home() / ".docker"
+
+
+def login_files() -> tuple[Path, ...]:
+    """Files with registry passwords, in the order in which they are asked; they need not be there.
+
+    `REGISTRY_AUTH_FILE` alone when it is set, else Docker's `config.json`, then where podman, buildah and skopeo keep
+    theirs (containers-auth.json(5)).
+    """
+    named = os.environ.get("REGISTRY_AUTH_FILE", "")
+    if named:
+        return (Path(named).expanduser(),)
+    session = os.environ.get("XDG_RUNTIME_DIR", "")
+    running = Path(session, "containers") if session else Path(f"/run/containers/{os.getuid()}")
+    configured = Path(os.environ.get("XDG_CONFIG_HOME", "") or Path.home() / ".config", "containers")
+    return (docker_folder() / "config.json", running / "auth.json", configured / "auth.json")
 
 
 def index_variables(name: str) -> tuple[str, str]:

@@ -10,12 +10,13 @@ from tidewaiter.assembly.bench import Bench
 from tidewaiter.assembly.build import Build
 from tidewaiter.assembly.options import Options
 from tidewaiter.assembly.python_lock import PythonLock
-from tidewaiter.catalog import glance
+from tidewaiter.catalog import built, glance
 from tidewaiter.catalog.records import BuildRecord, BuiltLayer, Material, Visibility
 from tidewaiter.core import durable
 from tidewaiter.core.project import Project
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.manifest import Descriptor
+from tidewaiter.pipelines import resting
 from tidewaiter.pipelines.fetching import Fetcher
 from tidewaiter.pipelines.workshop import Workshop
 
@@ -94,9 +95,28 @@ def build(workshop: Workshop, project: Project, wanted: Options = options.DEFAUL
     made = assembly.build(_bench(workshop), project, wanted=wanted)
     record = _record(made)
     if record.built_layers or not _known(workshop, record, made.tag):
-        workshop.catalog.record_build(record)
-        workshop.catalog.set_tag(made.name, made.tag, made.image.digest)
+        _remember(workshop, record, made.tag)
+    _warn_of_base(workshop, made)
     return made
+
+
+def _warn_of_base(workshop: Workshop, made: Build) -> None:
+    """Say that the base is retired, no longer approved, or that a later one was approved."""
+    if not _has_base(made):
+        return
+    below = made.foundation
+    platform = (below.platform.os, below.platform.architecture)
+    base = resting.said(workshop, below.name, below.image.digest, layers=below.base_layers, platform=platform)
+    if base.warning:
+        workshop.progress.note(f"warning: {base.warning}; `tidewaiter base update` takes the newest packages")
+
+
+def _remember(workshop: Workshop, record: BuildRecord, tag: str) -> None:
+    try:
+        built.record(workshop.settings.home.catalog, record, tag)
+    except glance.UnansweredError:
+        workshop.catalog.record_build(record)
+        workshop.catalog.set_tag(record.repository, tag, record.digest)
 
 
 def _known(workshop: Workshop, record: BuildRecord, tag: str) -> bool:

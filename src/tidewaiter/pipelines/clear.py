@@ -3,6 +3,8 @@
 Nothing is tagged as cleared before the verdict of the project's environment allows it and the signature stands.
 """
 
+from functools import partial
+
 import msgspec
 
 from tidewaiter.advisories.finding import ScanResult
@@ -15,8 +17,9 @@ from tidewaiter.core.errors import DeniedError, NotFoundError, UndeterminedError
 from tidewaiter.core.project import Project
 from tidewaiter.inspection.facts import ImageFacts
 from tidewaiter.oci.manifest import Descriptor
-from tidewaiter.pipelines import building, deciding, images, looking, trusting
+from tidewaiter.pipelines import building, deciding, images, looking, resting, trusting
 from tidewaiter.pipelines.images import NamedImage, StoredReference
+from tidewaiter.pipelines.resting import Resting
 from tidewaiter.pipelines.trusting import SigningKey
 from tidewaiter.pipelines.workshop import Workshop
 from tidewaiter.policy import explain
@@ -29,6 +32,7 @@ class Cleared(msgspec.Struct, frozen=True, kw_only=True):
 
     build: Build
     facts: ImageFacts
+    base: Resting | None
     scan: ScanResult
     verdict: Verdict
     beyond: Difference
@@ -72,13 +76,17 @@ def clear(workshop: Workshop, project: Project, signer: SigningKey, wanted: Opti
     named = images.open_stored(workshop, StoredReference(name=made.name, tag=made.tag, digest=made.image.digest))
     note("2/5 inspect")
     facts = looking.inspect(workshop, named)
+    base = resting.under(workshop, named.image)
     note("3/5 match with advisories")
     scan = looking.scan(workshop, facts)
     record(workshop, facts, scan, made.name)
     note("4/5 decide")
-    with deciding.engine() as rules:
-        verdict = deciding.verdict(rules, facts, scan, environment=project.file.image.environment)
-        beyond = explain.difference(verdict, deciding.verdict(rules, facts, scan, environment="production"))
+    attached = deciding.attached(workshop, facts, signing=True)
+    ask = partial(deciding.question, facts, scan, base=base, attached=attached)
+    with deciding.engine(workshop.settings) as rules:
+        decide = partial(deciding.verdict, rules, facts, scan, waivers=workshop.catalog.waivers())
+        verdict = decide(ask(environment=project.file.image.environment))
+        beyond = explain.difference(verdict, decide(ask(environment="production")))
     for tag in workshop.catalog.record_verdict(msgspec.to_builtins(verdict)):
         workshop.store.untag(tag)
     if not verdict.allowed:
@@ -87,7 +95,7 @@ def clear(workshop: Workshop, project: Project, signer: SigningKey, wanted: Opti
         raise refuse(verdict, made.reference)
     note("5/5 sign and clear")
     signature = vouch(workshop, made.name, made.tag, made.image, verdict=verdict, signer=signer)
-    return Cleared(build=made, facts=facts, scan=scan, verdict=verdict, beyond=beyond, signature=signature)
+    return Cleared(build=made, facts=facts, base=base, scan=scan, verdict=verdict, beyond=beyond, signature=signature)
 
 
 def vouch(
@@ -110,6 +118,8 @@ def remember(workshop: Workshop, named: NamedImage, facts: ImageFacts, scan: Sca
 
     A denial takes back the tags that an earlier verdict for the same environment cleared.
     """
+    if not workshop.keeps:
+        return
     try:
         workshop.catalog.image(facts.digest)
     except NotFoundError:

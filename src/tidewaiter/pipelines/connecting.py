@@ -1,9 +1,9 @@
-"""The way to registries that this home's settings and Docker's config file give. Needs neither store nor catalog."""
+"""The way to registries that this home's settings and the user's logins give. Needs neither store nor catalog."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tidewaiter.core.settings import Settings
+from tidewaiter.core.settings import Settings, login_files
 from tidewaiter.distribution import credentials, registry
 from tidewaiter.distribution.registry import Repository
 from tidewaiter.oci.reference import RegistryReference
@@ -19,7 +19,7 @@ def client(settings: Settings) -> Iterator[Client]:
 
 
 def connect(opened: Client, settings: Settings, given: RegistryReference) -> Repository:
-    """The repository that `given` names, with the passwords of Docker's config file.
+    """The repository that `given` names, with the passwords that its user has logged in with.
 
     Processes of one home take turns at the lists of referrers in registries; a home is not made for that.
     """
@@ -27,6 +27,6 @@ def connect(opened: Client, settings: Settings, given: RegistryReference) -> Rep
         opened,
         given,
         plain_http=settings.plain_http,
-        credentials=credentials.load(credentials.default_path()),
+        credentials=credentials.Logins(login_files()),
         lock_directory=settings.home.cache / "locks" if settings.home.path.is_dir() else None,
     )

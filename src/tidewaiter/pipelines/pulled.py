@@ -6,6 +6,7 @@ import msgspec
 
 from tidewaiter.catalog.records import BuiltLayer, PullRecord
 from tidewaiter.core import clock
+from tidewaiter.inspection.environment import masked_text
 from tidewaiter.oci.image import Image
 from tidewaiter.oci.reference import StoreReference
 from tidewaiter.pipelines.building import VISIBILITY
@@ -15,7 +16,7 @@ from tidewaiter.pipelines.workshop import Workshop
 def record(workshop: Workshop, image: Image, name: StoreReference, source: str) -> None:
     """Record the image of the store under `name`, and list it in `index.json` with what the catalog says of it."""
     tag = name.tag or "latest"
-    titles = [entry.created_by or "" for entry in image.config.history if not entry.empty_layer]
+    titles = [masked_text(entry.created_by or "") for entry in image.config.history if not entry.empty_layer]
     titles += [""] * (len(image.layers) - len(titles))
     workshop.catalog.record_pull(
         PullRecord(

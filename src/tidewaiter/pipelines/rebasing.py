@@ -20,15 +20,13 @@ from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.image import Image
 from tidewaiter.oci.manifest import Descriptor, RunConfig
 from tidewaiter.oci.reference import StoreReference
-from tidewaiter.pipelines import images
+from tidewaiter.pipelines import images, resting
 from tidewaiter.pipelines.bases import REPOSITORY, publish
 from tidewaiter.pipelines.images import NamedImage
 from tidewaiter.pipelines.workshop import Workshop
 
 _MARK = "-on-"
 _TAG_CHARACTERS = 128
-_NAME = "org.opencontainers.image.base.name"
-_DIGEST = "org.opencontainers.image.base.digest"
 
 
 class Rebased(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,21 +105,8 @@ def _stored(workshop: Workshop, text: str) -> NamedImage:
 
 
 def _below(workshop: Workshop, named: NamedImage) -> tuple[str, Digest | None, int]:
-    """Step 1: name and digest of the base below the image, and how many layers it has.
-
-    What the image says of its base is a claim: it counts when the layers are really those.
-    """
-    diff_ids = [diff_id for _, diff_id in named.image.layers]
-    claimed = named.image.annotations.get(_DIGEST, "")
-    if claimed.startswith("sha256:"):
-        digest = digests.parse(claimed)
-        if workshop.store.has(digest):
-            name = named.image.annotations.get(_NAME, claimed)
-            found = images.open_stored(workshop, images.StoredReference(name=name, tag="", digest=digest)).image
-            below = [diff_id for _, diff_id in found.layers]
-            if below and diff_ids[: len(below)] == below:
-                return name, digest, len(below)
-    known = workshop.catalog.base_under(diff_ids)
+    """Step 1: name and digest of the base below the image, and how many layers it has."""
+    known = resting.proven(workshop, named.image)
     if known is None:
         raise NotFoundError(
             f"the first layers of {named.reference} are those of no known base",

@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from tidewaiter.catalog import glance
 from tidewaiter.core import durable, leases
 from tidewaiter.core.progress import Progress
@@ -26,9 +28,11 @@ if TYPE_CHECKING:
 class Workshop:
     """Open for the length of one command, from any of its threads."""
 
-    def __init__(self, settings: Settings, store: Layout, progress: Progress, stack: ExitStack) -> None:
+    def __init__(self, settings: Settings, store: Layout, progress: Progress, stack: ExitStack, *, keeps: bool) -> None:
         self.settings = settings
         self.store = store
+        self.keeps = keeps
+        """Whether what is recorded outlives the command; else the store cannot be written either."""
         self.progress = progress
         self._stack = stack
         self._lock = Lock()
@@ -87,12 +91,30 @@ class Workshop:
 
 
 @contextmanager
-def opened(settings: Settings, progress: Progress) -> Iterator[Workshop]:
+def opened(settings: Settings, progress: Progress, *, looking: bool = False) -> Iterator[Workshop]:
     """The workshop of the home in `settings`, which is made when it is missing.
+
+    Args:
+        settings: of this command.
+        progress: where work reports itself.
+        looking: whether the command is of use even when nothing can be written; another home then stands in.
 
     Raises:
         StorageError: the home cannot be written.
     """
+    with ExitStack() as stack:
+        keeps = True
+        if looking:
+            from tidewaiter.pipelines import borrowed
+
+            keeps = borrowed.writable(settings.home)
+            if not keeps:
+                home = stack.enter_context(borrowed.stand_in(settings.home, progress))
+                settings = msgspec.structs.replace(settings, home=home)
+        yield _prepared(settings, progress, stack, keeps=keeps)
+
+
+def _prepared(settings: Settings, progress: Progress, stack: ExitStack, *, keeps: bool) -> Workshop:
     home = settings.home
     try:
         home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -101,10 +123,10 @@ def opened(settings: Settings, progress: Progress) -> Iterator[Workshop]:
         raise durable.storage_error(error, str(home.path)) from error
     durable.remove_abandoned(home.cache / "work")
     store = Layout(home.store)
-    store.create()
-    with ExitStack() as stack:
-        stack.enter_context(leases.hold(home.path))
-        workshop = Workshop(settings, store, progress, stack)
-        if not glance.is_current(home.catalog):
-            _ = workshop.catalog  # made, migrated, or refused before any work is done
-        yield workshop
+    if keeps:
+        store.create()
+    stack.enter_context(leases.hold(home.path))
+    workshop = Workshop(settings, store, progress, stack, keeps=keeps)
+    if not glance.is_current(home.catalog):
+        _ = workshop.catalog  # made, migrated, or refused before any work is done
+    return workshop

@@ -5,7 +5,6 @@ files lies `NAME.json`, the marks: which builder may use the key, since when, an
 """
 
 import base64
-import binascii
 import hashlib
 import re
 import secrets
@@ -215,7 +214,7 @@ def open_sealed(data: bytes, password: bytes, *, source: str) -> PrivateKey:
         raise InputError(f"{source} is not an encrypted cosign private key", next_step=make_new)
     try:
         sealed = msgspec.json.decode(base64.b64decode(b"".join(match[2].split()), validate=True), type=_Sealed)
-    except (msgspec.DecodeError, binascii.Error, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{source} is malformed: {error}", next_step=make_new) from error
     parameters = sealed.kdf.params
     if parameters.N not in _SCRYPT_N or parameters.r != 8 or parameters.p != 1:
@@ -269,7 +268,7 @@ def load_marks(path: Path) -> Marks:
     """The marks in the file at `path`; raises `NotFoundError` or `InputError`."""
     try:
         return msgspec.json.decode(_read(path), type=Marks)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path} is malformed: {error}", next_step="Restore it from a backup, or generate a new key."
         ) from error
