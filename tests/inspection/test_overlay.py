@@ -113,6 +113,24 @@ def test_a_path_set_knows_its_paths_and_kinds() -> None:
     assert [again.kind(number(path)) for path in ("a", "a/b", "c")] == ["directory", "file", None]
 
 
+def test_the_last_of_two_kinds_counts() -> None:
+    """A layer that lists a path as a file and as a folder is read as unpacking reads it: by the later one."""
+    paths = PathSet()
+    for path, kinds in (("a", (False, True)), ("b", (True, False)), ("c", (False, True, False))):
+        for directory in kinds:
+            paths.add(path, directory=directory)
+    again = PathSet(paths.pack())
+    assert len(again) == 3
+    assert [again.kind(number(path)) for path in "abc"] == ["directory", "file", "file"]
+
+
+def test_a_file_that_becomes_a_folder_hides_nothing_below() -> None:
+    """What a lower layer has in a folder stays seen when a layer lists the folder's name as a file first."""
+    below = facts(Tar().directory("d").file("d/shell", b"x").bytes())
+    above = facts(Tar().file("d", b"x").directory("d").bytes())
+    assert Overlay([below, above]).top("d/shell") == (0, "file")
+
+
 def test_a_path_set_of_many_runs_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """However few numbers are sorted at once, the packed set is that of all of them, each once."""
     names = [f"folder/{number % 700}" for number in range(1000)]

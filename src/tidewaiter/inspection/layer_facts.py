@@ -12,7 +12,7 @@ from tidewaiter.inspection.paths import PathSet
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.layer import Entry
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Raise it when a cataloger finds something else, or something more, in the same layer."""
 
 

@@ -10,7 +10,7 @@ from array import array
 from bisect import bisect_left
 from hashlib import blake2b
 from heapq import merge
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Literal
 
 _RUN = 1 << 19
@@ -60,6 +60,7 @@ class PathSet:
 
     def pack(self) -> bytes:
         """All paths, sorted, as little-endian bytes for the constructor."""
+        added = self._numbers
         # Python's own integers take five times the room, so few of them exist at a time.
         runs = [
             array("Q", sorted(set(self._numbers[start : start + _RUN]))) for start in range(0, len(self._numbers), _RUN)
@@ -68,13 +69,21 @@ class PathSet:
             self._numbers = array("Q", (number for number, _ in groupby(merge(*runs))))
         elif runs:
             self._numbers = runs[0]
+        self._forget_earlier(added)
         packed = array("Q", self._numbers)
         if sys.byteorder == "big":
             packed.byteswap()
         return packed.tobytes()
 
+    def _forget_earlier(self, added: "array[int]") -> None:
+        """Keep the last of paths that were added as a directory and as something else, as unpacking does."""
+        both = {one for one, other in pairwise(self._numbers) if other == one + 1 and not one & 1}
+        if both:
+            last = {one & ~1: one for one in added if one & ~1 in both}
+            self._numbers = array("Q", (one for one in self._numbers if last.get(one & ~1, one) == one))
+
     def kind(self, path_number: int) -> Literal["file", "directory"] | None:
-        """What the path with this `number` is; `file` means anything but a directory, and wins over it."""
+        """What the path with this `number` is; `file` means anything but a directory."""
         place = bisect_left(self._numbers, path_number)
         if place == len(self._numbers):
             return None
