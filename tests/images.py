@@ -10,8 +10,10 @@ from tidewaiter.oci.layout import Layout
 from tidewaiter.oci.manifest import Descriptor, History, ImageConfig, Manifest, RootFS, RunConfig
 
 
-def make_image(folder: Path, *, sizes: tuple[int, ...] = (1000, 200_000)) -> tuple[Layout, Descriptor]:
-    """A layout with one image of one layer per size, each a file of so many random bytes."""
+def make_image(
+    folder: Path, *, sizes: tuple[int, ...] = (1000, 200_000), commands: tuple[str, ...] = ()
+) -> tuple[Layout, Descriptor]:
+    """A layout with one image of one layer per size, each a file of so many random bytes; `commands` made them."""
     layout = Layout(folder)
     layout.create()
     infos = []
@@ -27,7 +29,7 @@ def make_image(folder: Path, *, sizes: tuple[int, ...] = (1000, 200_000)) -> tup
             os="linux",
             rootfs=RootFS(type="layers", diff_ids=[info.diff_id for info in infos]),
             config=RunConfig(user="65532", entrypoint=["/bin/true"]),
-            history=[History(created_by=f"layer {number}") for number in range(len(infos))],
+            history=[History(created_by=command) for command in commands or map("layer {}".format, range(len(infos)))],
         )
     )
     manifest = documents.encode(

@@ -6,8 +6,14 @@ from typing import Any
 import pytest
 from osv_feed import simple, zip_bytes, zipped
 
+from inventories import facts, python
 from servers import Serve, reply
+from tidewaiter.advisories.database import Database
+from tidewaiter.advisories.matcher import Matcher
+from tidewaiter.catalog.catalog import Catalog
+from tidewaiter.catalog.records import ScanRecord
 from tidewaiter.cli import app
+from tidewaiter.core import clock, settings
 
 EPSS = b"#model_version:v1,score_date:2024-09-03T00:00:00Z\ncve,epss,percentile\nCVE-2024-0001,0.5,0.9\n"
 
@@ -69,3 +75,25 @@ def test_update_fetches_what_is_named(
     assert [item["kind"] for item in done["exploited"]] == ["EPSS"]
     assert app.run(["advisories", "update", "--ecosystem", "Debian:12"]) == 2
     assert app.run(["advisories", "update", "--ecosystem", "npm"]) == 3
+
+
+@pytest.mark.parametrize("missing", ["KEV", "npm"])
+def test_what_was_fetched_is_matched_though_something_else_was_not(
+    home: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """A list or an ecosystem that cannot be fetched is an error, and the new advisories hold for the catalog."""
+    place = settings.load({"TIDEWAITER_HOME": str(home / "home")})
+    image = facts("one", python("package-1", "1.0"))
+    with Catalog.open(place) as catalog, Database(place.home.advisories) as database:
+        catalog.record_facts(image, repository="team/model")
+        scan = Matcher(database).match(image.components)
+        catalog.record_scan(ScanRecord(digest=image.digest, result=scan, scanned_at=clock.now()))
+        assert catalog.image(image.digest).findings == ()
+    export = zip_bytes(*(simple(number) for number in range(2000)))
+    url = serve(lambda handler: reply(handler, *((200, export) if handler.path == "/PyPI/all.zip" else (404, b""))))
+    monkeypatch.setenv("TIDEWAITER_OSV_MIRROR", url)
+    monkeypatch.setenv("TIDEWAITER_KEV_FEED", f"{url}/kev")
+    assert app.run(["advisories", "update", "--ecosystem", "PyPI", "--ecosystem", missing]) == 3
+    with Catalog.open(place) as catalog:
+        found = [finding.advisory for finding in catalog.image(image.digest).findings]
+    assert found == ["PYSEC-2024-1"]

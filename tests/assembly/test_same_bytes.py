@@ -19,7 +19,7 @@ from tidewaiter.assembly.bytecode import Interpreter
 # Everything is imported, and the locale and the zone set, before rights are given up: the other user may not be able
 # to read this Python.
 _BUILD = """
-import encodings.cp437, encodings.idna, json, locale, os, sys, time
+import tarfile, encodings.cp437, encodings.idna, json, locale, os, sys, time
 from pathlib import Path
 said = json.loads(sys.argv[1])
 sys.path[:0] = said["path"]

@@ -29,6 +29,15 @@ def test_full_disk_leaves_the_old_file() -> None:
     assert "the disk is full" in error.message
 
 
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_too_many_open_files_are_no_full_disk(number: int) -> None:
+    """Nobody is sent to free space: the limit on open files is what helps."""
+    error = durable.storage_error(OSError(number, "x"), "BLOB")
+    assert error.message.startswith("cannot open BLOB: too many open files")
+    assert "`ulimit -n" in error.next_step
+    assert "space" not in error.next_step
+
+
 def test_unwritable_folder(tmp_path: Path) -> None:
     """A path below a file cannot be written and says so."""
     (tmp_path / "file").write_bytes(b"")

@@ -11,6 +11,7 @@ from servers import Tool
 from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, IntegrityError, LimitError, NotFoundError
 from tidewaiter.oci import digest as digests
+from tidewaiter.oci import reference as references
 from tidewaiter.oci.archive import load_archive
 from tidewaiter.oci.image import Image
 from tidewaiter.oci.layout import Layout
@@ -64,6 +65,9 @@ def test_what_skopeo_writes_is_read(tmp_path: Path, tool: Tool, kind: str) -> No
     image = load_archive(
         ArchiveReference(path=archive, kind="docker-archive" if kind == "docker-archive" else "oci-archive")
     )
+    named = references.parse(f"{kind}:{archive}:it:1")
+    assert isinstance(named, ArchiveReference)
+    assert load_archive(named).digest == image.digest
     assert paths(image) == ["a", "b"]
     assert (image.config.config.user, image.config.config.env) == ("65532", ["A=b"])
     assert [diff_id for _, diff_id in image.layers] == [digests.of(tar) for tar in TARS]
@@ -154,8 +158,56 @@ def test_an_oci_archive_with_several_images_asks_for_one(tmp_path: Path) -> None
     put_image(layout, TARS, name="it:1")
     put_image(layout, TARS[:1], name="it:2")
     (tmp_path / "a.tar").write_bytes(Tar().file("index.json", (layout.path / "index.json").read_bytes()).bytes())
-    with pytest.raises(NotFoundError, match="holds 2 images: it:1, it:2"):
+    with pytest.raises(NotFoundError, match="holds 2 images: it:1, it:2") as caught:
         load_archive(ArchiveReference(path=tmp_path / "a.tar", kind="oci-archive"))
+    assert caught.value.next_step.startswith("Name one of them: oci-archive:")
+
+
+def test_a_name_picks_the_image_of_an_oci_archive(tmp_path: Path) -> None:
+    """The name in the index decides; one that is not there, or stands twice, is not found, with one image too."""
+    layout = Layout(tmp_path / "layout")
+    made = {name: put_image(layout, tars, name=name).digest for name, tars in (("it:1", TARS), ("it:2", TARS[:1]))}
+    index = json.loads((layout.path / "index.json").read_bytes())
+
+    def opened(name: str, entries: list[object]) -> Image:
+        tar = Tar().file("index.json", json.dumps({**index, "manifests": entries}))
+        for path in sorted((layout.path / "blobs/sha256").iterdir()):
+            tar.file(f"blobs/sha256/{path.name}", path.read_bytes())
+        (tmp_path / "a.tar").write_bytes(tar.bytes())
+        return load_archive(ArchiveReference(path=tmp_path / "a.tar", kind="oci-archive", name=name))
+
+    first, second = index["manifests"]
+    assert {name: opened(name, [first, second]).digest for name in made} == made
+    assert opened("it:1", [first]).digest == made["it:1"]
+    for name, entries in (("it:2", [first]), ("2", [first, second]), ("it:1", [first, first])):
+        with pytest.raises(NotFoundError, match=f"does not hold one image {name}") as caught:
+            opened(name, entries)
+        assert "oci-archive:" in caught.value.next_step
+
+
+def test_a_name_picks_the_image_of_a_docker_archive(tmp_path: Path) -> None:
+    """Names mean the same with and without Docker's host, `library/` and `latest`; odd ones match nothing."""
+    saved = [
+        {"Config": "1.json", "RepoTags": ["docker.io/library/it:1", "r.example/it:latest"], "Layers": ["1.tar"]},
+        {"Config": "2.json", "RepoTags": ["it:2", "Not A Name"], "Layers": ["2.tar"]},
+        {"Config": "2.json", "RepoTags": None, "Layers": ["2.tar"]},
+    ]
+    tar = Tar().file("manifest.json", json.dumps(saved)).file("1.tar", TARS[0]).file("2.tar", TARS[1])
+    tar.file("1.json", config_of(TARS[:1])).file("2.json", config_of(TARS[1:]))
+    (tmp_path / "a.tar").write_bytes(tar.bytes())
+
+    def content(name: str | None) -> list[str]:
+        return paths(load_archive(ArchiveReference(path=tmp_path / "a.tar", kind="docker-archive", name=name)))
+
+    for name, found in (("it:1", "a"), ("library/it:1", "a"), ("r.example/it", "a"), ("docker.io/library/it:2", "b")):
+        assert content(name) == [found]
+    for name in ("it", "it:3", "r.example/it:2"):
+        with pytest.raises(
+            NotFoundError, match=f"does not hold one image {name}, but 3 images: docker.io/library/it:1"
+        ):
+            content(name)
+    with pytest.raises(NotFoundError, match="holds 3 images"):
+        content(None)
 
 
 @pytest.mark.parametrize("kind", ["oci-archive", "docker-archive"])

@@ -108,6 +108,16 @@ def test_malformed_configs_are_refused(data: bytes) -> None:
         decode_config(data)
 
 
+def test_null_is_nothing_as_for_go() -> None:
+    """`"config": null` and its like are accepted as absent, as Go's tools do; what must be there must not be null."""
+    needed = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [A]}}
+    empty = decode_config(json.dumps({**needed, "config": None, "history": None, "created": None}).encode())
+    assert empty == decode_config(json.dumps(needed).encode())
+    for key in needed:
+        with pytest.raises(InputError, match=key):
+            decode_config(json.dumps({**needed, key: None}).encode())
+
+
 def test_chain_ids_are_those_of_the_specification() -> None:
     """ChainID(A) = A; ChainID(A, B) = digest of both with a space between (config.md)."""
     assert chain_id([A]) == A

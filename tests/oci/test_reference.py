@@ -34,6 +34,13 @@ D = parse_digest("sha256:" + "a" * 64)
         ("oci:x", LayoutReference(Path("x"))),
         ("docker-archive:/tmp/x.tar", ArchiveReference(Path("/tmp/x.tar"), "docker-archive")),
         ("oci-archive:x.tar", ArchiveReference(Path("x.tar"), "oci-archive")),
+        ("oci-archive:x.tar:1.0", ArchiveReference(Path("x.tar"), "oci-archive", "1.0")),
+        ("oci-archive:/tmp/x.tar:team/it:1.0", ArchiveReference(Path("/tmp/x.tar"), "oci-archive", "team/it:1.0")),
+        (
+            "docker-archive:x.tar:r.example:5000/it:1",
+            ArchiveReference(Path("x.tar"), "docker-archive", "r.example:5000/it:1"),
+        ),
+        ("docker-archive:x.tar:it", ArchiveReference(Path("x.tar"), "docker-archive", "it")),
         ("docker://python:3.11", RegistryReference("docker.io", "library/python", "3.11")),
         ("docker://team/x", RegistryReference("docker.io", "team/x")),
         ("docker.io/team/x:1", RegistryReference("docker.io", "team/x", "1")),
@@ -54,7 +61,9 @@ def test_names_are_read_as_the_field_reads_them(text: str, reference: Reference)
     [
         "", "UPPER/x", "a//b", "a/", "/a", "a:", "a:b:c", "a@sha256:12", "a@", "-a", "a..b", "a___b", "a b", "x\n",
         "\x00", "host.example/UPPER", "docker://", "docker://host.example:port/x", "docker://ho_st.example/x",
-        "a" * 300, "a:" + "t" * 129, "a" * 5000,
+        "a" * 300, "a:" + "t" * 129, "a" * 5000, "oci-archive:x.tar:", "oci-archive:x.tar:a b", "docker-archive:x:A:1",
+        "docker-archive:x:", "docker-archive:x:@0",
+        f"docker-archive:x:it@{D}", "docker-archive:x:docker://it",
     ],
 )  # fmt: skip
 def test_what_is_no_name_is_refused(text: str) -> None:
@@ -62,6 +71,25 @@ def test_what_is_no_name_is_refused(text: str) -> None:
     with pytest.raises(InputError) as caught:
         parse(text)
     assert caught.value.next_step
+
+
+def test_a_file_with_a_colon_in_its_name_is_that_file(tmp_path: Path) -> None:
+    """What is there under the full text is meant; else the path ends at the first colon."""
+    written = f"oci-archive:{tmp_path}/x.tar:1.0"
+    assert parse(written) == ArchiveReference(tmp_path / "x.tar", "oci-archive", "1.0")
+    (tmp_path / "x.tar:1.0").touch()
+    assert parse(written) == ArchiveReference(tmp_path / "x.tar:1.0", "oci-archive")
+    assert parse(written + ":2") == ArchiveReference(tmp_path / "x.tar", "oci-archive", "1.0:2")
+    assert parse("docker-archive:" + "a" * 3000) == ArchiveReference(Path("a" * 3000), "docker-archive")
+
+
+@pytest.mark.parametrize("text", ["./x.tar", "../x.tar", "/abs/x.tar"])
+def test_a_path_is_told_how_to_write_it(text: str) -> None:
+    """Whoever forgot the transport is told which there are, with the path."""
+    with pytest.raises(InputError, match="is a path") as caught:
+        parse(text)
+    assert f"docker-archive:{text} " in caught.value.next_step
+    assert f"oci-archive:{text} " in caught.value.next_step
 
 
 def test_a_reference_prints_without_its_transport() -> None:

@@ -2,10 +2,12 @@
 
 import gzip
 import hashlib
+import io
 import json
 import os
 import signal
 import subprocess
+import tarfile
 import time
 from pathlib import Path
 from typing import Any
@@ -321,15 +323,75 @@ def test_an_export_is_read_by_skopeo_both_ways(bench: Bench, tool: Tool) -> None
     assert Layout(bench.folder / "oci").resolve("x").digest == image.digest
     assert bench.json("copy", f"oci-archive:{file}", f"{bench.place}/back")["digest"] == image.digest
     assert bench.json("inspect", f"docker-archive:{file}")["layers"]
+    assert bench.json("inspect", f"docker-archive:{file}:team/app:1.0")["digest"] == image.digest
+    assert bench.json("inspect", f"oci-archive:{file}:1.0")["digest"] == image.digest
+    odd = bench.folder / "odd:name.tar"
+    assert bench.json("export", "team/app:1.0", odd)["digest"] == image.digest
+    assert odd.read_bytes() == file.read_bytes()
+    assert bench.json("inspect", f"oci-archive:{odd}")["digest"] == image.digest
     taken = bench.run("export", "team/app:1.0", bench.folder / "absent/x.tar")
     assert taken.code == 3
 
 
-def _started(folder: Path, process: "subprocess.Popen[bytes]") -> None:
-    """Wait until something of a blob has been written below `folder`."""
+def test_an_archive_of_several_images_is_read_by_name(bench: Bench, tool: Tool) -> None:
+    """The image that skopeo's name picks is inspected, pulled and copied, under the tag that it has there."""
+    layout, _ = tagged(bench.folder / "from")
+    other = make_image(layout.path, sizes=(77,))[1]
+    layout.tag("v2", other)
+    file = bench.folder / "both.tar"
+    for tag in ("v1", "v2"):
+        skopeo(tool, "copy", f"oci:{layout.path}:{tag}", f"oci-archive:{bench.folder}/{tag}.tar:team/app:{tag}")
+        place = f"docker-archive:{bench.folder}/{tag}-docker.tar:team/app:{tag}"
+        skopeo(tool, "copy", f"oci:{layout.path}:{tag}", place)
+    with tarfile.open(file, "w") as both:
+        lists = []
+        for tag in ("v1", "v2"):
+            with tarfile.open(bench.folder / f"{tag}-docker.tar") as one:
+                for member in one:
+                    content = one.extractfile(member)
+                    if member.name == "manifest.json":
+                        assert content is not None
+                        lists += json.loads(content.read())
+                    else:
+                        both.addfile(member, content)
+        data = json.dumps(lists).encode()
+        info = tarfile.TarInfo("manifest.json")
+        info.size = len(data)
+        both.addfile(info, io.BytesIO(data))
+    refused = bench.run("inspect", f"docker-archive:{file}", "--format", "json")
+    assert (refused.code, refused.json["error"]["code"]) == (2, "not_found")
+    assert f"docker-archive:{file}:NAME:TAG" in refused.json["error"]["next"]
+    named = f"docker-archive:{file}:team/app:v2"
+    assert len(bench.json("inspect", named)["layers"]) == 1
+    assert bench.json("pull", named, "team/taken")["reference"] == "team/taken:v2"
+    assert bench.json("copy", f"oci-archive:{bench.folder}/v2.tar:team/app:v2", f"{bench.place}/b:1")["digest"] == (
+        other.digest
+    )
+
+
+def test_a_copy_into_an_archive_has_the_name_that_is_asked_for(bench: Bench, tool: Tool) -> None:
+    """skopeo finds the image under the name after the file, in both kinds of archive."""
+    layout, image = tagged(bench.folder / "from")
+    bench.json("copy", f"oci:{layout.path}:v1", f"oci-archive:{bench.folder}/a.tar:team/it:2")
+    bench.json("copy", f"oci:{layout.path}:v1", f"docker-archive:{bench.folder}/b.tar:team/it")
+    assert json.loads(skopeo(tool, "inspect", f"oci-archive:{bench.folder}/a.tar:team/it:2"))["Digest"] == image.digest
+    assert json.loads(skopeo(tool, "inspect", f"docker-archive:{bench.folder}/b.tar:team/it:latest"))["Layers"]
+
+
+def test_a_file_without_its_transport_is_told_what_to_write(bench: Bench) -> None:
+    """A path, or a name that ends as archives do, is answered with the transports to choose from."""
+    for name in ("x.tar", "folder/x.tar.gz", "./x.tar", str(bench.folder / "x.tar")):
+        refused = bench.run("inspect", name, "--format", "json")
+        assert refused.code == 2, refused.err
+        for transport in ("docker-archive", "oci-archive"):
+            assert f"{transport}:{name} " in refused.json["error"]["next"]
+
+
+def _begun(file: Path, process: "subprocess.Popen[bytes]") -> None:
+    """Wait until something has been written to `file`."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
-        if any(path.stat().st_size > 1_000_000 for path in folder.glob("*") if path.exists()):
+        if file.exists() and file.stat().st_size > 1_000_000:
             return
         time.sleep(0.002)
     pytest.fail("nothing was written before the command ended")
@@ -339,19 +401,20 @@ def test_a_killed_pull_goes_on(bench: Bench) -> None:
     """After kill -9 in the middle of a layer no blob is damaged, no name appears, and the rest alone is fetched."""
     layout, image = tagged(bench.folder / "from", (80_000_000, 1000))
     bench.json("copy", f"oci:{layout.path}:v1", f"{bench.place}/big")
+    store = Layout(bench.home / "store")
+    large = images.load(layout, image).manifest.layers[0].digest
+    # The small blobs come at the same time, and may or may not be complete.
+    partial = store.ingest / f"sha256-{digests.hexadecimal(large)}.partial"
     process = bench.start("pull", f"{bench.place}/big:v1", "team/big:1")
-    _started(bench.home / "store/.ingest", process)
+    _begun(partial, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    store = Layout(bench.home / "store")
-    (partial,) = (path for path in store.ingest.iterdir() if path.stat().st_size)
     kept = partial.stat().st_size
     assert 0 < kept < 80_000_000
     assert store.tags() == []
     inode = partial.stat().st_ino
     assert bench.json("pull", f"{bench.place}/big:v1", "team/big:1")["digest"] == image.digest
-    blob = store.blob_path(digests.parse("sha256:" + partial.name.removeprefix("sha256-").removesuffix(".partial")))
-    assert blob.stat().st_ino == inode  # the same file was finished, not a new one written
+    assert store.blob_path(large).stat().st_ino == inode  # the same file was finished, not a new one written
     assert all(
         store.verify(Descriptor(media_type="", digest=one, size=store.blob_path(one).stat().st_size))
         for one in store.blobs()

@@ -1,6 +1,7 @@
 import ast
 import gzip
 import io
+import json
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from tidewaiter.oci.image import BlobSource, Image
 from tidewaiter.oci.layout import Layout
 from tidewaiter.pipelines import reading
 from tidewaiter.pipelines.reading import LayerChildError, LayerReaders
+from workplace import command, environment
 
 SOURCES = Path(reading.__file__).parents[1]
 SEND = "__import__('tidewaiter.core.confined').core.confined.send"
@@ -190,6 +192,25 @@ def test_two_blobs_of_one_layer_are_two_questions(tmp_path: Path) -> None:
     wrong = first._replace(blob=msgspec.structs.replace(first.blob, size=first.blob.size - 1))
     with pytest.raises(IntegrityError):
         list(LayerReaders(1)(image.source, [wrong, second], untold))
+
+
+def test_files_are_opened_for_a_bounded_number_of_layers(tmp_path: Path) -> None:
+    """An image of 127 layers is read by a process that may have 128 files, with the answers of reading here."""
+    tars = [Tar().file(f"{number}", bytes(number * 1000)).bytes() for number in range(127)]
+    image = put_image(Layout(tmp_path / "store"), tars, name="it:1")
+    here = {answer.layer.diff_id: answer for answer in read_here(image.source, layers_of(image), untold)}
+    there = list(LayerReaders(2)(image.source, layers_of(image), untold))
+    assert {answer.layer.diff_id: answer for answer in there} == here
+    limited = ["bash", "-c", 'ulimit -n 128; exec "$@"', "bash"]
+    done = subprocess.run(
+        [*limited, *command("inspect", f"oci:{tmp_path}/store:it:1", "--format", "json")],
+        env=environment(tmp_path / "home"),
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["layers"]) == 127
 
 
 def test_a_lost_connection_is_told_as_it_is(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from tidewaiter.cli import console
 from tidewaiter.cli.console import Format, emit, emit_json
 from tidewaiter.cli.parameters import Parameter
 from tidewaiter.cli.workshop import workshop
-from tidewaiter.core.errors import InputError
+from tidewaiter.core.errors import InputError, TidewaiterError
 from tidewaiter.pipelines.workshop import Workshop
 
 _LISTS: tuple[exploited.Kind, ...] = ("KEV", "EPSS")
@@ -116,12 +116,16 @@ def update(
     with workshop() as shop, Database(shop.settings.home.advisories) as database:
         osv = [name for name in chosen if name not in _LISTS]
         lists = [kind for kind in _LISTS if kind in chosen]
-        results = mirror.update(
-            database, shop.client, shop.settings, ecosystems=osv, force=force, progress=shop.progress
-        )
-        found = mirror.update_exploited(
-            database, shop.client, shop.settings, lists, force=force, progress=shop.progress
-        )
+        try:
+            results = mirror.update(
+                database, shop.client, shop.settings, ecosystems=osv, force=force, progress=shop.progress
+            )
+            found = mirror.update_exploited(
+                database, shop.client, shop.settings, lists, force=force, progress=shop.progress
+            )
+        except TidewaiterError:
+            _matched(shop, database)  # what was taken before one could not be fetched holds from now on
+            raise
         matched = _matched(shop, database)
     return _report(results, found, matched, output)
 

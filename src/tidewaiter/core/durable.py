@@ -18,16 +18,23 @@ _REFUSALS = {
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission denied",
     errno.EIO: "the disk reports an error",
+    errno.EMFILE: "too many open files",
+    errno.ENFILE: "too many open files in the whole system",
+}
+_NEXT = {
+    errno.EMFILE: "Raise the limit on open files, for example with `ulimit -n 1024`",
+    errno.ENFILE: "End programs that hold many files open, or raise `ulimit -n` and the system's `fs.file-max`",
 }
 
 
 def storage_error(error: OSError, what: str) -> StorageError:
     """`StorageError` that says in words why the operating system refused to write `what`."""
-    reason = _REFUSALS.get(error.errno or 0, error.strerror or str(error))
+    number = error.errno or 0
+    reason = _REFUSALS.get(number, error.strerror or str(error))
     return StorageError(
-        f"cannot write {what}: {reason}",
-        next_step="Free space or point TIDEWAITER_HOME to another disk, then run the same command again; "
-        "what was finished is kept.",
+        f"cannot {'open' if number in _NEXT else 'write'} {what}: {reason}",
+        next_step=f"{_NEXT.get(number, 'Free space or point TIDEWAITER_HOME to another disk')}, "
+        "then run the same command again; what was finished is kept.",
     )
 
 

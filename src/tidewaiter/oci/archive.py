@@ -26,7 +26,7 @@ from tidewaiter.oci.image import BlobSource, Image, load
 from tidewaiter.oci.layout import REF_NAME, only_image
 from tidewaiter.oci.manifest import Descriptor, Index, Manifest
 from tidewaiter.oci.plain_tar import Info
-from tidewaiter.oci.reference import ArchiveReference
+from tidewaiter.oci.reference import ArchiveReference, parse_registry
 
 _CHUNK = 1 << 20
 _LINK_DEPTH = 8
@@ -34,7 +34,7 @@ _NEXT = "Save the image again with `skopeo copy` or `docker save`."
 
 
 class Archive(BlobSource, Protocol):
-    """A tar file with exactly one image in it."""
+    """A tar file, and one image in it."""
 
     @property
     def descriptor(self) -> Descriptor:
@@ -145,28 +145,46 @@ def _missing(path: Path, digest: Digest) -> NotFoundError:
     return NotFoundError(f"{path} has no blob {digest}", next_step=_NEXT, code="blob_unknown")
 
 
-def _only(path: Path, entries: Sequence[Descriptor]) -> Descriptor:
-    """The one image; signatures and other things that refer to it are listed beside it and do not count."""
-    alone = only_image(entries)
-    if alone is not None:
-        return alone
-    names = sorted(filter(None, ((entry.annotations or {}).get(REF_NAME) for entry in entries)))
-    raise NotFoundError(
-        f"{path} holds {len(entries)} images{': ' if names else ''}{', '.join(names[:20])}",
-        next_step="Copy one to an archive of its own: skopeo copy oci-archive:FILE:TAG oci-archive:NEW.",
+def _choose(path: Path, entries: Sequence[Descriptor], name: str | None) -> Descriptor:
+    """The image `name`, or the one image; signatures and other things that refer to it are listed beside it."""
+    named = [(entry.annotations or {}).get(REF_NAME, "") for entry in entries]
+    chosen = [entry for entry, its in zip(entries, named, strict=True) if its == name]
+    alone = only_image(entries) if name is None else chosen[0] if len(chosen) == 1 else None
+    if alone is None:
+        raise _ambiguous(path, len(entries), sorted(filter(None, named)), f"oci-archive:{path}:TAG", name)
+    return alone
+
+
+def _ambiguous(path: Path, count: int, names: Sequence[str], written: str, name: str | None) -> NotFoundError:
+    """Nothing in the archive, or several things, are what was asked for."""
+    listed = f"{': ' if names else ''}{', '.join(names[:20])}"
+    if name is None:
+        return NotFoundError(f"{path} holds {count} images{listed}", next_step=f"Name one of them: {written}.")
+    return NotFoundError(
+        f"{path} does not hold one image {name}, but {count} images{listed}",
+        next_step=f"Name it as it is listed: {written}. Leave the name out when there is one image.",
     )
 
 
-class OciArchive:
-    """An OCI layout in a tar file."""
+def _same(saved: str, name: str) -> bool:
+    """Whether two names of Docker's mean the same image: with or without host, `library/` and `:latest`."""
+    try:
+        first, second = parse_registry(saved), parse_registry(name)
+    except InputError:
+        return False
+    return (first.host, first.repository, first.target) == (second.host, second.repository, second.target)
 
-    def __init__(self, path: Path) -> None:
+
+class OciArchive:
+    """An OCI layout in a tar file, and the image `name` in it, or its only one."""
+
+    def __init__(self, path: Path, name: str | None = None) -> None:
         self._members = _Members(path)
         index = documents.decode_manifest(self._members.read("index.json", limits.MANIFEST_BYTES), documents.INDEX)
         if not isinstance(index, Index):
             raise InputError(f"index.json in {path} is not an index", next_step=_NEXT)
         self.listed: Sequence[Descriptor] = index.manifests
-        self.descriptor = _only(path, index.manifests)
+        self.descriptor = _choose(path, index.manifests, name)
 
     def open(self, digest: Digest) -> IO[bytes]:
         """The blob's bytes, not verified; raises `NotFoundError`."""
@@ -193,11 +211,11 @@ class _Saved(msgspec.Struct, frozen=True):
 
 
 class DockerArchive:
-    """What `docker save`, `podman save` and `skopeo copy … docker-archive:` write."""
+    """What `docker save`, `podman save` and `skopeo copy … docker-archive:` write, and the image `name` in it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str | None = None) -> None:
         self._members = _Members(path)
-        saved = self._saved()
+        saved = self._saved(name)
         config = self._members.read(saved.config, limits.CONFIG_BYTES)
         diff_ids = documents.decode_config(config).rootfs.diff_ids
         if len(diff_ids) != len(saved.layers) or len(saved.layers) > limits.IMAGE_LAYERS:
@@ -216,7 +234,7 @@ class DockerArchive:
         self.descriptor = Descriptor(media_type=documents.MANIFEST, digest=digests.of(manifest), size=len(manifest))
         self.listed: Sequence[Descriptor] = ()
 
-    def _saved(self) -> _Saved:
+    def _saved(self, name: str | None) -> _Saved:
         path = self._members.path
         try:
             data = self._members.read("manifest.json", limits.MANIFEST_BYTES)
@@ -224,13 +242,11 @@ class DockerArchive:
             images = msgspec.json.decode(data, type=list[_Saved])
         except (ValueError, RecursionError) as error:
             raise InputError(f"manifest.json in {path} is malformed: {error}", next_step=_NEXT) from error
-        if len(images) != 1:
+        chosen = [one for one in images if name is None or any(_same(tag, name) for tag in one.repo_tags or [])]
+        if len(chosen) != 1:
             names = [tag for image in images for tag in image.repo_tags or []]
-            raise NotFoundError(
-                f"{path} holds {len(images)} images{': ' if names else ''}{', '.join(names[:20])}",
-                next_step="Save the one you mean alone: docker save NAME:TAG > FILE.",
-            )
-        return images[0]
+            raise _ambiguous(path, len(images), names, f"docker-archive:{path}:NAME:TAG", name)
+        return chosen[0]
 
     def _layer(self, name: str, diff_id: Digest) -> Descriptor:
         place = self._members.place(name)
@@ -270,13 +286,13 @@ def open_archive(reference: ArchiveReference) -> Archive:
     """The archive that `reference` names, ready for `image.load(archive, archive.descriptor)`.
 
     Raises:
-        NotFoundError: no such file, or it holds no image or several.
+        NotFoundError: no such file, or it holds no image of that name, or none was named and there are several.
         InputError: it is not an archive of that kind.
         LimitError: it is over a bound of `core.limits`.
     """
     if reference.kind == "oci-archive":
-        return OciArchive(reference.path)
-    return DockerArchive(reference.path)
+        return OciArchive(reference.path, reference.name)
+    return DockerArchive(reference.path, reference.name)
 
 
 def load_archive(reference: ArchiveReference, *, architecture: str = "amd64") -> Image:

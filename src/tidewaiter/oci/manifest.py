@@ -196,7 +196,9 @@ def decode_config(data: bytes) -> ImageConfig:
     _bounded(data, limits.CONFIG_BYTES, "the image config")
     try:
         unambiguous.check(data, ImageConfig)
-        return msgspec.json.decode(data, type=ImageConfig)
+        document = msgspec.json.decode(data, type=dict[str, Any])
+        # What is null is not there: so Go's readers take it, and some tools write `"config": null`.
+        return msgspec.convert({key: value for key, value in document.items() if value is not None}, ImageConfig)
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"the image config is malformed: {error}", next_step="Build the image again with a current tool."

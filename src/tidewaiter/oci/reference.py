@@ -3,6 +3,7 @@
 Grammar of repository, tag and digest: distribution-spec; host and default tag as skopeo and docker read them.
 """
 
+import os.path
 import re
 from pathlib import Path
 from typing import Literal
@@ -51,9 +52,11 @@ class ArchiveReference(msgspec.Struct, frozen=True):
 
     path: Path
     kind: Literal["oci-archive", "docker-archive"]
+    name: str | None = None
+    """Which of its images: the name in the layout's index, or `NAME[:TAG]` as Docker saved it."""
 
     def __str__(self) -> str:
-        return str(self.path)
+        return _join(str(self.path), self.name, None)
 
 
 class RegistryReference(msgspec.Struct, frozen=True):
@@ -106,9 +109,18 @@ def _check_layout_name(name: str) -> str:
     if len(name) > 512 or not _LAYOUT_NAME.fullmatch(name):
         raise InputError(
             f"{name[:140]!r} is not the name of an image in a layout",
-            next_step="Write oci:PATH:TAG or oci:PATH:NAME:TAG; the path may hold no colon.",
+            next_step="Write oci:PATH:TAG or oci:PATH:NAME:TAG, for a file oci-archive:FILE:TAG; "
+            "a path that is not there yet may hold no colon.",
         )
     return name
+
+
+def path_step(text: str) -> str:
+    """What to do next for whoever wrote a path where an image is to be named."""
+    return (
+        f"Write docker-archive:{text[:200]} for what `docker save` wrote, oci-archive:{text[:200]} for an OCI layout "
+        f"in a tar file, oci:{text[:200]} for one in a folder."
+    )
 
 
 def _split(text: str) -> tuple[str, str | None, Digest | None]:
@@ -147,8 +159,21 @@ def parse_store(text: str) -> StoreReference:
     return StoreReference(name=check_repository(name), tag=tag, digest=digest)
 
 
+def _archive(kind: Literal["oci-archive", "docker-archive"], text: str) -> ArchiveReference:
+    if os.path.lexists(text):  # pathlib raises for a text that is too long to be a path
+        return ArchiveReference(path=Path(text), kind=kind)
+    path, separator, name = text.partition(":")  # as skopeo does
+    if separator and kind == "oci-archive":
+        _check_layout_name(name)
+    elif separator and _registry(name).digest is not None:
+        raise InputError(f"{name[:140]} names a digest, which archives do not", next_step="Write NAME:TAG after FILE.")
+    return ArchiveReference(path=Path(path), kind=kind, name=name if separator else None)
+
+
 def parse(text: str) -> Reference:
     """The image that `text` names. A name without transport and host is in the local store.
+
+    What follows `oci-archive:` and `docker-archive:` is a file when there is one of that name, even with a colon in it.
 
     Raises:
         InputError: the text is no reference.
@@ -159,11 +184,12 @@ def parse(text: str) -> Reference:
     if colon and transport == "oci":
         path, separator, name = rest.partition(":")  # as skopeo does: names may hold colons, the path none
         return LayoutReference(path=Path(path), tag=_check_layout_name(name) if separator else None)
-    if colon and transport in {"oci-archive", "docker-archive"}:
-        kind: Literal["oci-archive", "docker-archive"] = (
-            "oci-archive" if transport == "oci-archive" else "docker-archive"
-        )
-        return ArchiveReference(path=Path(rest), kind=kind)
+    if colon and transport == "oci-archive":
+        return _archive("oci-archive", rest)
+    if colon and transport == "docker-archive":
+        return _archive("docker-archive", rest)
+    if text.startswith(("/", "./", "../")):
+        raise InputError(f"{text[:100]} is a path, not the name of an image", next_step=path_step(text))
     first, slash, _ = text.partition("/")
     if text.startswith("docker://") or (transport != "store" and slash and _is_host(first)):
         return parse_registry(text)

@@ -5,6 +5,7 @@ The store is opened, and with it the catalog, only when it is one of the two pla
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import msgspec
@@ -133,7 +134,9 @@ class Places:
 
         archive = open_archive(given)
         entry = archive.descriptor
-        return _Origin(ArchiveSource(archive), _bare(entry), str(given), "", name_of(entry) or "")
+        docker = given.name if given.kind == "docker-archive" else None
+        name = references.parse_registry(docker).target if docker else name_of(entry)
+        return _Origin(ArchiveSource(archive), _bare(entry), str(given), "", name or "")
 
     def _stored(self, given: StoreReference) -> _Origin:
         from tidewaiter.distribution import attached
@@ -174,7 +177,7 @@ class Places:
             from tidewaiter.distribution.archive_place import ArchiveTarget
             from tidewaiter.oci.archive_writer import ArchiveWriter
 
-            names = _names(origin)
+            names = _names(given, origin)
             with ArchiveWriter(given.path) as writer:
                 docker = given.kind == "docker-archive"
                 yield ArchiveTarget(writer, names, docker=docker), (names.tag or "latest",), str(given)
@@ -194,14 +197,21 @@ def _tag_of(origin: _Origin) -> str:
         return ""
 
 
-def _names(origin: _Origin) -> "ArchiveNames":
+def _names(given: ArchiveReference, origin: _Origin) -> "ArchiveNames":
     """Names as `docker save` writes them: containerd wants the host, Docker leaves its own out."""
     from tidewaiter.oci.archive_writer import ArchiveNames
 
     tag = _tag_of(origin)
-    if not tag or not origin.name:
+    if given.name and given.kind == "oci-archive":
+        return ArchiveNames(tag=given.name)
+    if given.name:
+        full = references.parse_registry(given.name)
+        tag = full.tag or "latest"
+        full = msgspec.structs.replace(full, tag=tag)
+    elif tag and origin.name:
+        full = references.parse_registry(f"{origin.name}:{tag}")
+    else:
         return ArchiveNames(tag=tag)
-    full = references.parse_registry(f"{origin.name}:{tag}")
     familiar = str(full).removeprefix("docker.io/").removeprefix("library/") if full.host == "docker.io" else str(full)
     return ArchiveNames(tag=tag, full=str(full), familiar=familiar)
 
@@ -216,7 +226,7 @@ def _require_cleared(places: Places, given: StoreReference) -> None:
 def copy_image(
     places: Places,
     source: str,
-    destination: str,
+    destination: str | ArchiveReference,
     *,
     platform: Platform | None = None,
     all_platforms: bool = False,
@@ -232,7 +242,8 @@ def copy_image(
         NotFoundError: there is no such image or platform.
         NetworkError: a registry could not be reached or refused.
     """
-    given, wanted = references.parse(source), references.parse(destination)
+    given = references.parse(source)
+    wanted = references.parse(destination) if isinstance(destination, str) else destination
     if isinstance(wanted, StoreReference):
         if all_platforms:
             raise _one_platform("the store")
@@ -321,5 +332,4 @@ def export(places: Places, source: str, file: str, *, platform: Platform | None 
 
     Raises: as `copy_image`.
     """
-    wanted = references.parse(f"docker-archive:{file}")
-    return copy_image(places, source, f"docker-archive:{wanted}", platform=platform)
+    return copy_image(places, source, ArchiveReference(path=Path(file), kind="docker-archive"), platform=platform)

@@ -1,5 +1,6 @@
 """Opening the image that a user named, wherever it lies."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -46,6 +47,14 @@ def tags_of(workshop: Workshop, name: str) -> list[str]:
     return [tag.name for item in found if item.name == name for tag in item.tags]
 
 
+def _next(name: str, tags: Sequence[str]) -> str:
+    if tags:
+        return f"Name one: {', '.join(f'{name}:{tag}' for tag in tags[:10])}."
+    if name.endswith((".tar", ".tar.gz", ".tgz")):
+        return references.path_step(name)
+    return "Build it first: `tidewaiter build PROJECT`."
+
+
 def store_reference(workshop: Workshop, given: StoreReference) -> StoredReference:
     """The digest behind a store reference: its own, its tag's, or that of the only tag when none was named.
 
@@ -58,12 +67,7 @@ def store_reference(workshop: Workshop, given: StoreReference) -> StoredReferenc
     if tag is None:
         tags = tags_of(workshop, given.name)
         if len(tags) != 1:
-            raise NotFoundError(
-                f"the store has {len(tags)} tags of {given.name}",
-                next_step=f"Name one: {', '.join(f'{given.name}:{name}' for name in tags[:10])}."
-                if tags
-                else "Build it first: `tidewaiter build PROJECT`.",
-            )
+            raise NotFoundError(f"the store has {len(tags)} tags of {given.name}", next_step=_next(given.name, tags))
         tag = tags[0]
     digest = workshop.resolve_tag(given.name, tag)
     if digest is None:

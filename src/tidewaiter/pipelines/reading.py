@@ -1,8 +1,8 @@
 """Layers are read in child processes: hostile bytes are inflated, walked and understood where they can do no harm.
 
-1. Blobs that are files here are opened; children get the open files and nothing else.
+1. The largest blobs that are files here are opened; children get the open files and nothing else.
 2. One child for each thread that the user allows, no more than there is work for; each reads one layer at a time.
-3. A blob that comes from elsewhere is sent to the child as it arrives, and never stored.
+3. Any other blob is opened when a child takes it, sent to the child as it arrives, and never stored.
 4. A child answers with facts, or with what is wrong with the layer. One that dies, is late or answers oddly means that
    it could not be found out; the first failure ends all children.
 """
@@ -36,6 +36,9 @@ _ENVIRONMENT = {
 _CHUNK = 1 << 20
 _WORTH_A_CHILD = 16 << 20
 """Compressed bytes beside the largest layer for which one more child pays: starting it takes as long as reading so."""
+_OPENED = 32
+"""Blobs whose files children are given when they start, since later they can get none. Images may have more layers
+than a process may have files; reading a large blob from its file is faster than having it sent, a small one hardly."""
 
 
 class LayerChildError(UndeterminedError):
@@ -158,7 +161,8 @@ class LayerReaders:
         with ExitStack() as stack:
             files = {}
             if isinstance(source, Layout):  # step 1
-                for blob, diff_id in layers:  # a file for each: children share the place in an open file
+                largest = sorted(layers, key=lambda layer: layer.blob.size, reverse=True)[:_OPENED]
+                for blob, diff_id in largest:  # a file for each: children share the place in an open file
                     files[blob.digest, diff_id] = stack.enter_context(source.open(blob.digest))
             team = _Team(_count(layers, self._threads), files, source, layers, advance)  # step 2
             stack.callback(team.end)
