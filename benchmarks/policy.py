@@ -33,6 +33,7 @@ from tidewaiter.policy.input import (
     ProgramInput,
     SettingsInput,
 )
+from tidewaiter.policy.mentions import Needs
 from tidewaiter.policy.opa import OpaEngine
 from tidewaiter.policy.pack import default_pack
 from tidewaiter.policy.verdict import decide
@@ -146,8 +147,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--opa", default="opa")
     arguments = parser.parse_args()
-    print(f"document of 300 packages: {len(msgspec.json.encode(document(0)))} bytes")
     pack, program = default_pack(), shutil.which(arguments.opa)
+    sizes = [len(msgspec.json.encode(one)) for one in (document(0), Needs(pack).of(document(0)))]
+    print(f"document of 300 packages: {sizes[0]} bytes, of which an engine is sent {sizes[1]}")
     with ExitStack() as stack:
         engines: dict[str, Engine] = {"embedded": stack.enter_context(EmbeddedEngine(pack))}
         if program is None:

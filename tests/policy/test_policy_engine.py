@@ -124,7 +124,7 @@ def test_child_killed_while_idle_denies_once(tmp_path: Path) -> None:
 def test_oversize_input_denies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A document of just under the limit is evaluated; one at the limit is denied without being sent."""
     with EmbeddedEngine(make_pack(tmp_path, PASSING, "a.b")) as engine:
-        large = document(image__labels={"x": "y" * 100_000})
+        large = document(image__user="y" * 100_000)
         assert decide(large, engine).allowed
         monkeypatch.setattr(limits, "POLICY_INPUT_BYTES", 100_000)
         assert "the input is over 100000 bytes" in decide(large, engine).violations[0].evidence[0]

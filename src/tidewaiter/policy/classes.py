@@ -6,10 +6,8 @@ read off their text: outside of comments and strings every use of the input begi
 that is written behind it bounds what is read.
 """
 
-import re
-from collections import OrderedDict, defaultdict
-from collections.abc import Collection, Iterable
-from typing import NamedTuple
+from collections import OrderedDict
+from collections.abc import Collection
 
 import msgspec
 
@@ -17,15 +15,9 @@ from tidewaiter.core import limits
 from tidewaiter.oci.digest import Digest, of
 from tidewaiter.policy.engine import Engine, Evaluation, PackageAnswer
 from tidewaiter.policy.input import PackagesInput, PolicyInput
-from tidewaiter.policy.pack import Module, Pack
+from tidewaiter.policy.mentions import Path, begins, by_package, mentions
+from tidewaiter.policy.pack import Pack
 
-Path = tuple[str, ...]
-
-_PACKAGE = re.compile(r"(?:[ \t\r\n]|#[^\n]*\n)*package[ \t]+([A-Za-z_][A-Za-z0-9_.]*)(?=[ \t\r\n#]|\Z)", re.ASCII)
-_TOKEN = re.compile(
-    r"""#[^\n]*|"(?:[^"\\\n]|\\.)*"|`[^`]*`|(\$["`])|\b(input|data)\b((?:\.[A-Za-z_][A-Za-z0-9_]*)*)""", re.ASCII
-)
-"""A comment, a string, the beginning of a string with expressions in it, or a use of `input` or `data`."""
 _EMPTY: dict[str, object] = {
     "packages": PackagesInput(python={}, deb={}, licenses={}),
     **dict.fromkeys(("programs", "exposed", "findings", "not_checked", "suppressed"), ()),
@@ -33,48 +25,22 @@ _EMPTY: dict[str, object] = {
 """The large fields of the input, as they are asked about where nobody reads them."""
 
 
-class _Mentions(NamedTuple):
-    """What the text of a package may read: paths below `input`, and below `data`."""
-
-    inputs: frozenset[Path]
-    data: frozenset[Path]
-
-
-def _mentions(modules: Iterable[Module]) -> _Mentions:
-    found: dict[str, set[Path]] = {"input": set(), "data": set()}
-    for module in modules:
-        for template, word, path in _TOKEN.findall(module.text):
-            if template:
-                return _Mentions(frozenset({()}), frozenset({()}))
-            if word:
-                found[word].add(tuple(path.split(".")[1:]))
-    return _Mentions(frozenset(found["input"]), frozenset(found["data"]))
-
-
-def _begins(one: Path, other: Path) -> bool:
-    return one[: len(other)] == other[: len(one)]
-
-
 def paths_read(pack: Pack) -> dict[str, frozenset[Path]]:
     """What each Rego package of `pack` may read of the input, with the packages that it refers to; `()` is all of it.
 
     A module whose package is not plainly written counts for every package.
     """
-    modules: dict[str, list[Module]] = defaultdict(list)
-    for module in pack.modules:
-        match = _PACKAGE.match(module.text)
-        modules[match[1] if match else ""].append(module)
-    said = {name: _mentions(some) for name, some in modules.items()}
+    said = {name: mentions(some) for name, some in by_package(pack.modules).items()}
     found = {}
     for name in said:
         reached, waiting = {name}, [name]
         while waiting:
             data = said[waiting.pop()].data
             for other in said.keys() - reached:
-                if not other or any(_begins(path, tuple(other.split("."))) for path in data):
+                if not other or any(begins(path, tuple(other.split("."))) for path in data):
                     reached.add(other)
                     waiting.append(other)
-        found[name] = frozenset[Path]().union(*(said[one].inputs for one in reached))
+        found[name] = frozenset[Path]().union(*(said[one].reads for one in reached))
     return found
 
 

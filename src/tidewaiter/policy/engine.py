@@ -13,6 +13,7 @@ import msgspec
 from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, LimitError
 from tidewaiter.policy.input import PolicyInput, shipped_schema
+from tidewaiter.policy.mentions import Needs
 from tidewaiter.policy.pack import Module, Pack
 from tidewaiter.policy.process import COMMAND, ENVIRONMENT, Child, ChildError
 
@@ -94,6 +95,7 @@ class PooledEngine(ABC):
                 f"policy pack {pack.name} is over {limits.POLICY_INPUT_BYTES} bytes", next_step="Split the pack."
             )
         self._pack = pack
+        self._needs = Needs(pack)
         self._seconds = seconds
         self._request = request
         self._free = threading.Semaphore(children)
@@ -137,7 +139,7 @@ class PooledEngine(ABC):
 
     def evaluate(self, document: PolicyInput) -> Evaluation:
         """What the pack's rules say of `document`. Does not raise for what rules or children do."""
-        data = msgspec.json.encode(document)
+        data = msgspec.json.encode(self._needs.of(document))
         if len(data) >= limits.POLICY_INPUT_BYTES:
             return Evaluation({}, f"the input is over {limits.POLICY_INPUT_BYTES} bytes")
         try:

@@ -175,8 +175,9 @@ def _sort(
     """Violations and warnings, in the manifest's order."""
     violations: list[Violation] = []
     warnings: list[Violation] = []
+    rules = {rule.id: rule for rule in pack.rules}
     for result in results:
-        rule = pack.rule(result.id)
+        rule = rules.get(result.id)
         if result.status == "undetermined" or rule is None:
             # A pack that does not work is a reason to deny, also where the rule itself is off.
             message = f"{rule.title if rule else result.id}: could not be evaluated."
