@@ -1,10 +1,13 @@
 """A place where the command line runs as a user runs it: a home, a committed project, the real programs."""
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +101,15 @@ def small_project(folder: Path, home: Path, *, requirements: str = "six==1.17.0\
     assert locked.code == 0, locked.err
     commit(folder)
     return folder
+
+
+@contextmanager
+def example_home() -> Iterator[Path]:
+    """A home kept on this machine: wheels are fetched and layers made once for all examples; one user at a time."""
+    folder = CACHE / "example-2"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "example.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "keys").exists():
+            assert run(folder, "key", "generate").code == 0
+        yield folder

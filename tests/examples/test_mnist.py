@@ -1,6 +1,5 @@
 """The example image, built from the real TensorFlow wheels, and put to work."""
 
-import fcntl
 import importlib.util
 import json
 import re
@@ -15,7 +14,7 @@ from packageurl import PackageURL
 from servers import StartRegistry, Tool
 from tidewaiter.assembly import base_lock, python_lock
 from tidewaiter.core import project as projects
-from workplace import CACHE, EXAMPLE, Done, run
+from workplace import EXAMPLE, Done, example_home, run
 
 pytestmark = pytest.mark.slow
 
@@ -23,12 +22,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
     """A home kept on this machine, so that wheels are fetched and layers made once."""
-    folder = CACHE / "example-2"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "example.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "keys").exists():
-            assert run(folder, "key", "generate").code == 0
+    with example_home() as folder:
         yield folder
 
 

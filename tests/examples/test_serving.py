@@ -1,13 +1,12 @@
 """The example of a model server: a SavedModel and a script on the TensorFlow of the training example."""
 
-import fcntl
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from workplace import CACHE, ROOT, Done, run
+from workplace import ROOT, Done, example_home, run
 
 pytestmark = pytest.mark.slow
 
@@ -47,12 +46,7 @@ sys.exit(server.wait())
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
     """The home of the training example, whose wheels and layers this one shares."""
-    folder = CACHE / "example-2"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "example.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "keys").exists():
-            assert run(folder, "key", "generate").code == 0
+    with example_home() as folder:
         yield folder
 
 
