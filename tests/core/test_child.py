@@ -70,6 +70,7 @@ def test_a_child_finds_no_environment_and_no_descriptor(monkeypatch: pytest.Monk
         ("import os, time; os.close(1); time.sleep(60)", "closed its pipe"),
     ],
 )
+@pytest.mark.thorough
 def test_no_answer_is_an_error_of_could_not_find_out(text: str, reason: str) -> None:
     """Death, silence, half an answer and one that is too long are told apart, and the child has ended after each."""
     made = child(text)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tidewaiter.core import leases, limits
+from tidewaiter.core.errors import DeadlineError
 
 CHILD = """
 import sys
@@ -147,3 +148,14 @@ def test_damaged_memory_is_forgotten(tmp_path: Path) -> None:
     (tmp_path / "leases/last-used.json").write_bytes(b"{")
     with leases.alone(tmp_path) as uses:
         assert uses.last == {}
+
+
+def test_a_served_home_is_known(tmp_path: Path) -> None:
+    """Several may serve, nobody replaces the home meanwhile, and pruning goes on beside them."""
+    with leases.serving(tmp_path), leases.serving(tmp_path):
+        with pytest.raises(DeadlineError), leases.unserved(tmp_path):
+            pass
+        with leases.alone(tmp_path) as uses:
+            assert uses.running == 0
+    with leases.unserved(tmp_path), pytest.raises(DeadlineError), leases.serving(tmp_path):
+        pass

@@ -190,3 +190,24 @@ def test_wrong_values_of_what_is_served_are_named(tmp_path: Path, old: str, new:
         load(tmp_path, SERVING.replace(old, new))
     assert caught.value.message.startswith(f"{tmp_path}/tidewaiter.toml:{line}: ")
     assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("source", "right"),
+    [
+        ("https://git.example.com/a", True),
+        ("ssh://git@git.example.com:22/a", True),
+        ("https://bob:hunter2@git.example.com/a", False),
+        ("https://token@git.example.com/a", False),
+        ("ssh://git:hunter2@git.example.com/a", False),
+    ],
+)
+def test_the_source_has_no_password(tmp_path: Path, source: str, right: bool) -> None:
+    """An address with a password would stand in the image; it is refused, and not repeated."""
+    text = GOOD.replace("[image]", f'[image]\nsource = "{source}"', 1)
+    if right:
+        assert load(tmp_path, text).file.image.source == source
+        return
+    with pytest.raises(ProjectError, match=r"tidewaiter\.toml:2: \[image\] source") as caught:
+        load(tmp_path, text)
+    assert "hunter2" not in caught.value.message

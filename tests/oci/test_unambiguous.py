@@ -31,8 +31,10 @@ def config(more: str = "", run: str = '"User":"1000"') -> bytes:
         manifest(layers=f'[{_BLOB[:-1]},"digest":"{_DIGEST}"}}]'),
         manifest(',"annotations":{"a":"1","a":"2"}'),
         manifest(',"x":{"y":[{"a":1,"a":2}]}'),
+        manifest(',"annotations":{"a":"1","\\u0061":"2"}'),
+        manifest(',"annotations":{"a\\"":"\\\\","a\\"":"2"}'),
     ],
-    ids=range(6),
+    ids=range(8),
 )
 def test_a_manifest_with_a_key_twice_is_refused(data: bytes) -> None:
     """The last of two keys counts for some readers, the first or both together for others."""
@@ -74,6 +76,13 @@ def test_a_config_that_hides_its_user_is_refused(data: bytes, reason: str) -> No
     """What a container runs as is read alike here and in the runtime."""
     with pytest.raises(InputError, match=reason):
         documents.decode_config(data)
+
+
+@pytest.mark.parametrize("text", ["a:b", '":"', "\\", '\\"', '\\\\":"', '{"a":1,"a":1}', '\n"\\'])
+def test_texts_may_hold_what_looks_like_keys(text: str) -> None:
+    """Colons, quotes and backslashes within a name or a value are no keys."""
+    more = json.dumps({"annotations": {text: text, f"{text}:": "", "x": text}, "y": [text, {text: [text]}]})[1:-1]
+    assert documents.decode_manifest(manifest("," + more)).annotations == {text: text, f"{text}:": "", "x": text}
 
 
 def test_maps_and_unknown_fields_may_differ_in_case() -> None:

@@ -5,6 +5,7 @@ A child that dies, is late or answers oddly ends as an error of "could not find 
 """
 
 import contextlib
+import fcntl
 import os
 import select
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from tidewaiter.core.confined import whole
 from tidewaiter.core.errors import UndeterminedError
 
 _CHUNK = 1 << 20
@@ -58,6 +60,9 @@ class Child:
         self._in, self._out = self._process.stdin, self._process.stdout
         for pipe in (self._in, self._out):
             os.set_blocking(pipe.fileno(), False)
+        # Whoever has many pipes may not have another one of that size.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self._in.fileno(), fcntl.F_SETPIPE_SZ, _CHUNK)
 
     @property
     def pid(self) -> int:
@@ -88,7 +93,8 @@ class Child:
         Raises:
             UndeterminedError: it has died, or did not take it until `deadline` (`time.monotonic`).
         """
-        for part in (sum(map(len, parts)).to_bytes(4, "big"), *parts):
+        # Small frames go as one: the reader is woken up once.
+        for part in whole((sum(map(len, parts)).to_bytes(4, "big"), *parts)):
             rest = memoryview(part)
             while rest:
                 if self._wait(deadline, sending=True):

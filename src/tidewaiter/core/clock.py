@@ -13,7 +13,7 @@ def rfc3339(moment: dt.datetime) -> str:
     return moment.astimezone(dt.UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
 
 
-def from_epoch(seconds: int) -> dt.datetime:
+def from_epoch(seconds: float) -> dt.datetime:
     """UTC moment of a Unix time in seconds."""
     return dt.datetime.fromtimestamp(seconds, dt.UTC)
 

@@ -16,6 +16,7 @@ import ctypes
 import os
 import resource
 import signal
+from collections.abc import Sequence
 from typing import NamedTuple
 
 _CLONE_NEWUSER = 0x10000000
@@ -32,7 +33,7 @@ _LANDLOCK_FILES = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 """How many kinds of access to files a version of Landlock knows; later ones know as many as the last."""
 _LANDLOCK_NETWORK_FROM, _LANDLOCK_NETWORK = 4, 0b11
 _LANDLOCK_SCOPE_FROM, _LANDLOCK_SCOPE = 6, 0b11
-_CHUNK = 1 << 20
+_SMALL = 1 << 16
 
 
 class Kept(NamedTuple):
@@ -127,18 +128,19 @@ def answers() -> int:
     return out
 
 
-def _read(size: int) -> bytes:
+def _read(size: int) -> bytearray:
     """Exactly `size` bytes; empty at the end of the input."""
-    parts = bytearray()
-    while len(parts) < size:
-        part = os.read(0, min(size - len(parts), _CHUNK))
-        if not part:
-            return b""
-        parts += part
-    return bytes(parts)
+    data = bytearray(size)
+    rest = memoryview(data)
+    while rest:
+        taken = os.readv(0, [rest])  # what was sent is copied once
+        if not taken:
+            return bytearray()
+        rest = rest[taken:]
+    return data
 
 
-def receive(largest: int) -> bytes | None:
+def receive(largest: int) -> bytearray | None:
     """The next frame; None at the end of the input, or when the frame is over `largest` bytes."""
     header = _read(4)
     size = int.from_bytes(header, "big")
@@ -148,9 +150,14 @@ def receive(largest: int) -> bytes | None:
     return data if len(data) == size else None
 
 
+def whole(parts: Sequence[bytes]) -> Sequence[bytes]:
+    """`parts` of a frame as one piece, where copying them takes less than another reading and writing."""
+    return [b"".join(parts)] if sum(map(len, parts)) < _SMALL else parts
+
+
 def send(out: int, *parts: bytes) -> None:
     """Write one frame of all `parts`."""
-    for part in (sum(map(len, parts)).to_bytes(4, "big"), *parts):
+    for part in whole((sum(map(len, parts)).to_bytes(4, "big"), *parts)):
         rest = memoryview(part)
         while rest:
             rest = rest[os.write(out, rest) :]

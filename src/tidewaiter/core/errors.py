@@ -45,6 +45,12 @@ class NotVerifiedError(RefusedError):
     default_code = "not_verified"
 
 
+class UnauthenticatedError(RefusedError):
+    """Nobody said who asks, or what says so is wrong."""
+
+    default_code = "unauthenticated"
+
+
 class InputError(TidewaiterError):
     """What the user or another system handed over cannot be accepted (exit code 2)."""
 

@@ -12,7 +12,6 @@ process ends its lease, like every lock. A lease that has ended still says what 
 import contextlib
 import fcntl
 import os
-import secrets
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from tidewaiter.core.errors import StorageError
 _FOLDER = "leases"
 _GATE = ".gate"
 _LAST = "last-used.json"
+_SERVING = ".serving"
 
 
 class Uses(msgspec.Struct, frozen=True):
@@ -41,7 +41,7 @@ class Uses(msgspec.Struct, frozen=True):
 class _Lease:
     def __init__(self, home: Path) -> None:
         self._gate = home / _FOLDER / _GATE
-        self._path = home / _FOLDER / f"{os.getpid()}-{secrets.token_hex(8)}.lease"
+        self._path = home / _FOLDER / f"{os.getpid()}-{os.urandom(8).hex()}.lease"
         self._claimed: set[str] = set()
         self._lock = threading.Lock()
         self.holders = 0
@@ -80,7 +80,8 @@ def hold(home: Path) -> Iterator[None]:
         DeadlineError: another process holds the gate and does not go on.
     """
     name = str(home)
-    _settle_many(home)
+    with _guard:  # no thread of this process begins while another gathers
+        _settle_many(home)
     with _guard:
         lease = _held.get(name)
         if lease is None:
@@ -116,6 +117,26 @@ def _settle_many(home: Path) -> None:
     if many and str(home) not in _held:
         with alone(home):
             pass
+
+
+@contextlib.contextmanager
+def serving(home: Path) -> Iterator[None]:
+    """Serve from `home`, which nobody replaces meanwhile. It is no lease: pruning may go on beside it.
+
+    Raises:
+        DeadlineError: the home is being replaced.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(StorageError):  # a home that cannot be written cannot be replaced either
+            stack.enter_context(durable.shared(home / _FOLDER / _SERVING, seconds=0))
+        yield
+
+
+@contextlib.contextmanager
+def unserved(home: Path) -> Iterator[None]:
+    """Nobody serves from `home` while the block runs. Raises `DeadlineError` when somebody does."""
+    with durable.exclusive(home / _FOLDER / _SERVING, seconds=0):
+        yield
 
 
 @contextlib.contextmanager

@@ -3,30 +3,34 @@
 import re
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-from tidewaiter.core import limits
-from tidewaiter.core.errors import ProjectError
+from tidewaiter.core import environments, limits
+from tidewaiter.core.errors import InputError, ProjectError
 from tidewaiter.core.files import open_regular
 
 FILE_NAME = "tidewaiter.toml"
 
+Environment = environments.Environment
 Purpose = Literal["training", "serving", "notebook", "base"]
-Environment = Literal["research", "staging", "production"]
-
 # distribution-spec, repository name grammar
-_REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
-_INDEX = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
-_INDEX_URL = re.compile(r"https?://[^\s/?#@\\]+(?:/[^\s?#\\]*)?")
+_REPOSITORY = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
+_INDEX = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?"
+_INDEX_URL = r"https?://[^\s/?#@\\]+(?:/[^\s?#\\]*)?"
 # Core metadata, Name
-_PACKAGE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,198}[A-Za-z0-9])?")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
-_STAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
-_PYTHON = re.compile(r"3\.\d{1,2}")
-_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
-_USER = re.compile(r"(?:\d{1,10}|[a-z_][a-z0-9_-]{0,31})(?::(?:\d{1,10}|[a-z_][a-z0-9_-]{0,31}))?")
+_PACKAGE = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,198}[A-Za-z0-9])?"
+_VARIABLE = r"[A-Za-z_][A-Za-z0-9_]{0,199}"
+_STAGE = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}"
+_PYTHON = r"3\.\d{1,2}"
+_SHA256 = r"sha256:[0-9a-f]{64}"
+_STATIC = (
+    r"(?:(?:lint|secrets|confusion|dependencies):)?(?:critical|high|medium|low|info)"
+    r"|lint|secrets|confusion|dependencies"
+)
+_LOGIN = r"https?://[^/?#]*@|[A-Za-z][A-Za-z0-9+.-]*://[^/?#@]*:[^/?#]*@"
+_USER = r"(?:\d{1,10}|[a-z_][a-z0-9_-]{0,31})(?::(?:\d{1,10}|[a-z_][a-z0-9_-]{0,31}))?"
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -118,6 +122,37 @@ class BuildSection(_Section, frozen=True):
     """By the ID of `RUN --mount=type=secret`, the environment variable of the builder that holds the value."""
 
 
+class LintIgnore(_Section, frozen=True):
+    """`[[lint.ignore]]`: a rule (or a pattern of rules, `dockerfile/*`) that is left as it is, and why."""
+
+    rule: str
+    reason: Annotated[str, msgspec.Meta(min_length=1)]
+    paths: tuple[str, ...] = ()
+    """Patterns of paths; everywhere when there are none."""
+
+
+class LintSection(_Section, frozen=True):
+    """`[lint]`: what `tidewaiter lint` leaves out, and how bad a rule is here."""
+
+    exclude: tuple[str, ...] = ()
+    """Patterns of paths below the folders that are looked at."""
+    ignore: tuple[LintIgnore, ...] = ()
+    severity: dict[str, Literal["error", "warning", "info", "off"]] = {}
+    """By rule."""
+    smoke: str = ""
+    """What `--prove` runs in both images when `--smoke` says nothing."""
+    taints: tuple[str, ...] | None = None
+    """Keys of the taints of the cluster's GPU nodes; none when the list is empty, unknown without it."""
+
+
+class StaticSection(_Section, frozen=True):
+    """`[static]`: which findings of the analysis stop a build, and which are left as they are."""
+
+    fail_on: tuple[str, ...] = ("secrets:high", "confusion", "critical")
+    """Each a kind, a severity, or both as `KIND:SEVERITY`."""
+    ignore: tuple[LintIgnore, ...] = ()
+
+
 class ProjectFile(_Section, frozen=True):
     """The whole of `tidewaiter.toml`."""
 
@@ -128,6 +163,8 @@ class ProjectFile(_Section, frozen=True):
     app: AppSection = AppSection()
     models: tuple[ModelSection, ...] = ()
     build: BuildSection | None = None
+    lint: LintSection = LintSection()
+    static: StaticSection = StaticSection()
 
 
 class Project(msgspec.Struct, frozen=True):
@@ -221,6 +258,7 @@ _SECTIONS: dict[str, type[_Section]] = {
     "app": AppSection,
     "models": ModelSection,
     "build": BuildSection,
+    "static": StaticSection,
 }
 
 
@@ -270,10 +308,15 @@ def _inside(path: Path, text: str, table: str, key: str, value: str) -> None:
 
 
 def _check_values(path: Path, text: str, content: ProjectFile) -> None:
-    if not _REPOSITORY.fullmatch(content.image.name) or len(content.image.name) > 255:
+    if not re.fullmatch(_REPOSITORY, content.image.name) or len(content.image.name) > 255:
         raise ProjectError(
             f"{path}:{_line_of(text, 'image', 'name')}: [image] name: {content.image.name!r} is not a repository name",
             next_step="Use lower-case words joined by `/`, `.`, `_` or `-`, for example team/model; no tag.",
+        )
+    if content.image.source is not None and re.match(_LOGIN, content.image.source):
+        raise ProjectError(
+            f"{path}:{_line_of(text, 'image', 'source')}: [image] source has a user or a password in it",
+            next_step="Write the address alone: it stands in the image, for everybody to read.",
         )
     if content.build is None:
         _check_assembled(path, text, content)
@@ -282,7 +325,7 @@ def _check_values(path: Path, text: str, content: ProjectFile) -> None:
         _inside(path, text, "build", "context", content.build.context)
         _check_build(path, text, content)
     if content.python is not None:
-        if not _PYTHON.fullmatch(content.python.version):
+        if not re.fullmatch(_PYTHON, content.python.version):
             raise ProjectError(
                 f"{path}:{_line_of(text, 'python', 'version')}: [python] version is {content.python.version!r}",
                 next_step='Write for example version = "3.11".',
@@ -291,26 +334,47 @@ def _check_values(path: Path, text: str, content: ProjectFile) -> None:
         _check_indexes(path, text, content.python.indexes)
     for model in content.models:
         _inside(path, text, "models", "path", model.path)
-        if not _REPOSITORY.fullmatch(model.name) or "/" in model.name or model.version < 0:
+        if not re.fullmatch(_REPOSITORY, model.name) or "/" in model.name or model.version < 0:
             raise ProjectError(
                 f"{path}:{_line_of(text, 'models', 'name')}: [[models]] {model.name!r} {model.version} is no name and "
                 "version of a model",
                 next_step='Write for example name = "mnist" and version = 1.',
             )
-        if model.digest is not None and not _SHA256.fullmatch(model.digest):
+        if model.digest is not None and not re.fullmatch(_SHA256, model.digest):
             raise ProjectError(
                 f"{path}:{_line_of(text, 'models', 'digest')}: [[models]] digest: {model.digest[:100]!r} is no SHA-256",
                 next_step="Leave it out once: `tidewaiter build` says what to write.",
             )
     if content.base is not None:
         _check_takes(path, text, content.base)
+    _check_static(path, text, content)
     _check_app(path, text, content)
+
+
+def _check_static(path: Path, text: str, content: ProjectFile) -> None:
+    try:
+        require_stops(content.static.fail_on, "[static] fail_on")
+    except InputError as error:
+        raise ProjectError(
+            f"{path}:{_line_of(text, 'static', 'fail_on')}: {error.message}", next_step=error.next_step
+        ) from error
+
+
+def require_stops(words: tuple[str, ...], name: str) -> None:
+    """Raise `InputError`, in which they are called `name`, unless each of `words` says what stops a build."""
+    for word in words:
+        if not re.fullmatch(_STATIC, word):
+            raise InputError(
+                f"{name}: {word[:100]!r} is nothing that stops a build",
+                next_step="Write a kind (lint, secrets, confusion, dependencies), a severity (critical, high, medium, "
+                "low, info), or both as secrets:high.",
+            )
 
 
 def _check_app(path: Path, text: str, content: ProjectFile) -> None:
     for name in content.app.include:
         _inside(path, text, "app", "include", name)
-    if content.app.user is not None and not _USER.fullmatch(content.app.user):
+    if content.app.user is not None and not re.fullmatch(_USER, content.app.user):
         raise ProjectError(
             f"{path}:{_line_of(text, 'app', 'user')}: [app] user: {content.app.user[:100]!r} is no user",
             next_step='Write UID or UID:GID, for example "65532:65532"; of a name Kubernetes cannot tell what it is.',
@@ -351,12 +415,16 @@ def _check_build(path: Path, text: str, content: ProjectFile) -> None:
         )
     for key, pairs in (("arguments", section.arguments), ("secrets", section.secrets)):
         for name, value in pairs.items():
-            if not _VARIABLE.fullmatch(name) or "\0" in value or (key == "secrets" and not _VARIABLE.fullmatch(value)):
+            if (
+                not re.fullmatch(_VARIABLE, name)
+                or "\0" in value
+                or (key == "secrets" and not re.fullmatch(_VARIABLE, value))
+            ):
                 raise ProjectError(
                     f"{path}:{_line_of(text, 'build', key)}: [build] {key}: {name} = {value!r} is no pair of names",
                     next_step='Write arguments = { VERSION = "1.2" } and secrets = { ID = "ENVIRONMENT_VARIABLE" }.',
                 )
-    if section.target is not None and not _STAGE.fullmatch(section.target):
+    if section.target is not None and not re.fullmatch(_STAGE, section.target):
         raise ProjectError(
             f"{path}:{_line_of(text, 'build', 'target')}: [build] target: {section.target!r} is no name of a stage",
             next_step="Name a stage as `FROM … AS NAME` does.",
@@ -367,15 +435,15 @@ def _check_indexes(path: Path, text: str, indexes: tuple[IndexSection, ...]) -> 
     seen, owners = set[str](), dict[str, str]()
     for index in indexes:
         problem = ""
-        if not _INDEX.fullmatch(index.name) or index.name.lower() in seen:
+        if not re.fullmatch(_INDEX, index.name) or index.name.lower() in seen:
             problem = f"name {index.name!r} is used twice or has other characters than letters, digits and `-`"
-        elif not _INDEX_URL.fullmatch(index.url):
+        elif not re.fullmatch(_INDEX_URL, index.url):
             problem = f"url of {index.name} is not the http(s) address of a package index, or has credentials in it"
         elif not index.packages:
             problem = f"{index.name} names no packages"
         for name in index.packages:
             normalised = re.sub(r"[-_.]+", "-", name).lower()
-            if not _PACKAGE.fullmatch(name):
+            if not re.fullmatch(_PACKAGE, name):
                 problem = problem or f"{name!r} is not the name of a package"
             elif owners.setdefault(normalised, index.name) != index.name:
                 problem = problem or f"{name} is named by {owners[normalised]} and by {index.name}"

@@ -23,7 +23,7 @@ from tidewaiter.oci import manifest as documents
 from tidewaiter.oci import unambiguous
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.image import BlobSource, Image, load
-from tidewaiter.oci.layout import REF_NAME, only_image
+from tidewaiter.oci.layout import ATTACHED, REF_NAME, only_image
 from tidewaiter.oci.manifest import Descriptor, Index, Manifest
 from tidewaiter.oci.plain_tar import Info
 from tidewaiter.oci.reference import ArchiveReference, parse_registry
@@ -175,6 +175,20 @@ def _same(saved: str, name: str) -> bool:
     return (first.host, first.repository, first.target) == (second.host, second.repository, second.target)
 
 
+def names(reference: ArchiveReference) -> list[str]:
+    """What the images of the archive are called, each once; of signatures and the like, nothing.
+
+    Raises: as `open_archive`.
+    """
+    members = _Members(reference.path)
+    if reference.kind == "docker-archive":
+        return list(dict.fromkeys(image.repo_tags[0] for image in _all_saved(members) if image.repo_tags))
+    listed = documents.decode_manifest(members.read("index.json", limits.MANIFEST_BYTES), documents.INDEX)
+    entries = listed.manifests if isinstance(listed, Index) else []
+    called = ((entry.annotations or {}).get(REF_NAME) for entry in entries)
+    return list(dict.fromkeys(name for name in called if name and not ATTACHED.fullmatch(name)))
+
+
 class OciArchive:
     """An OCI layout in a tar file, and the image `name` in it, or its only one."""
 
@@ -210,6 +224,14 @@ class _Saved(msgspec.Struct, frozen=True):
     repo_tags: list[str] | None = msgspec.field(name="RepoTags", default=None)
 
 
+def _all_saved(members: _Members) -> list[_Saved]:
+    try:
+        data = members.read("manifest.json", limits.MANIFEST_BYTES)
+        return msgspec.convert(unambiguous.read(data, _Saved), list[_Saved])
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"manifest.json in {members.path} is malformed: {error}", next_step=_NEXT) from error
+
+
 class DockerArchive:
     """What `docker save`, `podman save` and `skopeo copy … docker-archive:` write, and the image `name` in it."""
 
@@ -236,12 +258,7 @@ class DockerArchive:
 
     def _saved(self, name: str | None) -> _Saved:
         path = self._members.path
-        try:
-            data = self._members.read("manifest.json", limits.MANIFEST_BYTES)
-            unambiguous.check(data, _Saved)
-            images = msgspec.json.decode(data, type=list[_Saved])
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"manifest.json in {path} is malformed: {error}", next_step=_NEXT) from error
+        images = _all_saved(self._members)
         chosen = [one for one in images if name is None or any(_same(tag, name) for tag in one.repo_tags or [])]
         if len(chosen) != 1:
             names = [tag for image in images for tag in image.repo_tags or []]

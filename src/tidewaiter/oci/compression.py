@@ -1,4 +1,6 @@
-"""How the tar of a layer is compressed: gzip by isal at level 1, or zstd at level 3, each the same wherever it runs.
+"""How the tar of a layer is compressed: gzip by isal at level 1, or zstd at level 3.
+
+The same version and tar give the same bytes; isal's differ on processors older than SSE4.2 and on other architectures.
 
 A layer's gzip file may have several members, one after the other (RFC 1952, section 2.2). So a file that is at
 hand as raw deflate, as in a wheel, becomes a member of its own and is not compressed a second time.
@@ -8,7 +10,6 @@ import struct
 from typing import Literal, Protocol
 
 import isal
-import zstandard
 from isal import isal_zlib
 
 Compression = Literal["gzip", "zstd"]
@@ -20,6 +21,8 @@ _ZSTD_LEVEL = 3
 def identity(compression: Compression) -> str:
     """Names the compressor so exactly that the same name and the same input give the same bytes."""
     if compression == "zstd":
+        import zstandard  # as below
+
         version = ".".join(str(part) for part in zstandard.ZSTD_VERSION)
         return f"zstd {version} level {_ZSTD_LEVEL}"
     return f"isal {isal.__version__} level 1"
@@ -89,6 +92,8 @@ class Zstd:
     """One zstd frame."""
 
     def __init__(self) -> None:
+        import zstandard  # gzip, which most images have, does not need it
+
         self._frame = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compressobj()
 
     def block(self, data: bytes) -> bytes:

@@ -48,6 +48,12 @@ FORMAT_VERSION = 1
 """Part of every layer cache key: raise it when the bytes that the same input gives change."""
 
 _CHUNK = 1 << 20
+_PACKED_BYTES = 2 << 20
+_INFLATED_BYTES = 3 << 20
+"""Bytes of a blob that are read at once, and of a tar that are inflated at once beside the walk.
+
+Between two of them a thread needs Python's lock, which another may hold.
+"""
 _TAKEN_PACKED_BYTES = 64 * limits.KIB
 """Deflate data of this size or more enters a gzip layer as it is; less is not worth a member of its own."""
 
@@ -325,7 +331,7 @@ def _inflated(packed: _Packed) -> IO[bytes]:
     """The tar stream in `packed`: gzip, zstd or plain, told apart by the first bytes."""
     from isal import igzip
 
-    buffered = io.BufferedReader(packed, 1 << 18)
+    buffered = io.BufferedReader(packed, _PACKED_BYTES)
     head = buffered.peek(4)[:4]
     if head[:2] == b"\x1f\x8b":
         return cast("IO[bytes]", igzip.IGzipFile(fileobj=buffered, mode="rb"))  # type: ignore[no-untyped-call]
@@ -401,7 +407,7 @@ class Reader:
     def _walk(self) -> Iterator[tuple[Entry, IO[bytes] | None]]:
         packed = _Packed(self._blob)
         if self._ahead:
-            with Ahead(_inflated(packed), _CHUNK) as inflated:
+            with Ahead(_inflated(packed), _INFLATED_BYTES) as inflated:
                 yield from self._members(inflated, packed)
         else:
             yield from self._members(_inflated(packed), packed)

@@ -26,7 +26,7 @@ from tidewaiter.oci.unfinished import Unfinished, other_bytes
 REF_NAME = "org.opencontainers.image.ref.name"
 LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
 _CHUNK = 1 << 20
-_ATTACHED = re.compile(r"sha(?:256|512)-[a-f0-9]{64,128}(?:\.[a-z]+)?")
+ATTACHED = re.compile(r"sha(?:256|512)-[a-f0-9]{64,128}(?:\.[a-z]+)?")
 """Tags of signatures, and of the list of referrers that stands in for the referrers API."""
 
 
@@ -35,7 +35,7 @@ def only_image(entries: Sequence[Descriptor]) -> Descriptor | None:
 
     Signatures and other things that refer to an image are listed beside it; they do not count.
     """
-    images = [one for one in entries if not _ATTACHED.fullmatch((one.annotations or {}).get(REF_NAME, ""))]
+    images = [one for one in entries if not ATTACHED.fullmatch((one.annotations or {}).get(REF_NAME, ""))]
     named = [one for one in images if (one.annotations or {}).get(REF_NAME)]
     return next((alone[0] for alone in (entries, images, named) if len(alone) == 1), None)
 

@@ -150,8 +150,7 @@ def decode_manifest(data: bytes, media_type: str | None = None) -> Manifest | In
     """
     _bounded(data, limits.MANIFEST_BYTES, "the manifest")
     try:
-        head = msgspec.json.decode(data)
-        unambiguous.check(data, Manifest, Index)
+        head = unambiguous.read(data, Manifest, Index)
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"the manifest is not JSON that all read alike: {error}", next_step="Check what the name points to."
@@ -195,8 +194,7 @@ def decode_config(data: bytes) -> ImageConfig:
     """The image config in `data`; raises `InputError` when it is none or too large."""
     _bounded(data, limits.CONFIG_BYTES, "the image config")
     try:
-        unambiguous.check(data, ImageConfig)
-        document = msgspec.json.decode(data, type=dict[str, Any])
+        document = msgspec.convert(unambiguous.read(data, ImageConfig), dict[str, Any])
         # What is null is not there: so Go's readers take it, and some tools write `"config": null`.
         return msgspec.convert({key: value for key, value in document.items() if value is not None}, ImageConfig)
     except (ValueError, RecursionError) as error:

@@ -21,7 +21,7 @@ _HOST = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
     r"|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?"
 )
-_LAYOUT_NAME = re.compile(r"[A-Za-z0-9_]+(?:(?:[-.:@+/]|--+)[A-Za-z0-9_]+)*")
+_LAYOUT_NAME = r"[A-Za-z0-9_]+(?:(?:[-.:@+/]|--+)[A-Za-z0-9_]+)*"
 _NEXT = "Write HOST/REPO:TAG, store:NAME:TAG, oci:PATH:TAG, oci-archive:FILE or docker-archive:FILE."
 
 
@@ -106,7 +106,7 @@ def check_tag(tag: str) -> str:
 
 def _check_layout_name(name: str) -> str:
     """`name` when it may stand in `org.opencontainers.image.ref.name` (image-spec `annotations.md`)."""
-    if len(name) > 512 or not _LAYOUT_NAME.fullmatch(name):
+    if len(name) > 512 or not re.fullmatch(_LAYOUT_NAME, name):
         raise InputError(
             f"{name[:140]!r} is not the name of an image in a layout",
             next_step="Write oci:PATH:TAG or oci:PATH:NAME:TAG, for a file oci-archive:FILE:TAG; "
@@ -132,14 +132,15 @@ def _split(text: str) -> tuple[str, str | None, Digest | None]:
     return name, None, digest
 
 
-def _is_host(first: str) -> bool:
+def is_host(first: str) -> bool:
+    """Whether the first part of a name is a registry's host."""
     return "." in first or ":" in first or first == "localhost" or first.startswith("[")
 
 
 def _registry(text: str) -> RegistryReference:
     name, tag, digest = _split(text)
     first, slash, rest = name.partition("/")
-    if not slash or not _is_host(first):
+    if not slash or not is_host(first):
         first, rest = "docker.io", name if slash else f"library/{name}"
     if first in {"index.docker.io", "registry-1.docker.io"}:
         first = "docker.io"
@@ -191,6 +192,6 @@ def parse(text: str) -> Reference:
     if text.startswith(("/", "./", "../")):
         raise InputError(f"{text[:100]} is a path, not the name of an image", next_step=path_step(text))
     first, slash, _ = text.partition("/")
-    if text.startswith("docker://") or (transport != "store" and slash and _is_host(first)):
+    if text.startswith("docker://") or (transport != "store" and slash and is_host(first)):
         return parse_registry(text)
     return parse_store(text)

@@ -216,6 +216,7 @@ def _number(field: bytes) -> int:
 
 
 _moment = lru_cache(maxsize=512)(_number)
+_size = lru_cache(maxsize=4096)(_number)
 
 
 @lru_cache(maxsize=512)  # members of one archive mostly have the same
@@ -270,7 +271,7 @@ def _header(block: bytes) -> Member:
         uid,
         gid,
         _moment(time),
-        _number(size),
+        _size(size),
         _text(_string(target)) if target[0] else "",
     )
 
@@ -314,6 +315,8 @@ _PAX_NUMBERS: dict[str, Callable[[str, str], int]] = {
 
 def _apply(member: Member, records: dict[str, str]) -> Member:
     """`member` with its PAX records (Go: `mergePAX`): empty values change nothing."""
+    if len(records) == 1 and (name := records.get("path")):  # what nearly all of them are
+        return Member(name, *member[1:])
     numbers = {}
     for key, value in records.items():
         if key.startswith("GNU.sparse."):

@@ -2,6 +2,7 @@
 
 from binascii import b2a_base64
 from functools import lru_cache
+from ipaddress import ip_address
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 import msgspec
@@ -86,6 +87,14 @@ def origin(url: str) -> tuple[str, str, int]:
 def is_default(scheme: str, port: int) -> bool:
     """Whether URLs of `scheme` leave `port` out."""
     return _SCHEMES.get(scheme) == port
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine: `localhost`, or an address of its loopback."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def basic(user: str, password: str) -> str:

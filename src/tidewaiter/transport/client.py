@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import msgspec
 
@@ -21,12 +21,12 @@ from tidewaiter.transport import address, answers, proxies, retry
 from tidewaiter.transport.answers import Body, Response, StreamedResponse
 from tidewaiter.transport.failures import ExchangeError, TimedOutError
 from tidewaiter.transport.http1 import Answer, Content, Waits
-from tidewaiter.transport.network import Connections
+from tidewaiter.transport.network import Connections, Permit
 from tidewaiter.transport.pools import Pools
 from tidewaiter.transport.proxies import Proxies
 from tidewaiter.transport.tls import Trust
 
-__all__ = ["Body", "Client", "Content", "Response", "Sink", "StreamedResponse", "Timeouts", "interrupt_all"]
+__all__ = ["Body", "Client", "Content", "Response", "Sink", "StreamedResponse", "Timeouts", "Told", "interrupt_all"]
 
 _SYSTEM = Trust()
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -39,6 +39,13 @@ class Timeouts(msgspec.Struct, frozen=True):
     read: float = limits.READ_SECONDS
     small_body: float = limits.SMALL_BODY_SECONDS
     upload_end: float = limits.UPLOAD_END_SECONDS
+
+
+class Told(NamedTuple):
+    """What an answer says without its body. Header names are lower-case."""
+
+    status: int
+    headers: Mapping[str, str]
 
 
 class Sink(Protocol):
@@ -99,6 +106,7 @@ class Client:
         pause: retry.Pause | None = None,
         trust: Trust = _SYSTEM,
         through: Proxies | None = None,
+        permit: Permit | None = None,
     ) -> None:
         self._timeouts = timeouts or Timeouts()
         self._attempts = attempts
@@ -112,7 +120,7 @@ class Client:
             "Accept": "*/*",
             "Accept-Encoding": "identity",
         }
-        self._pools = Pools(trust, through, self._connections)
+        self._pools = Pools(trust, through, self._connections, permit)
         _clients.add(self)
 
     def __enter__(self) -> Self:
@@ -191,6 +199,15 @@ class Client:
                         raise answers.failed(url, error, method) from error
                     continue
                 return Response(response.status, response.headers, body, response.url, method)
+
+    def post(self, url: str, content: bytes, *, headers: Mapping[str, str]) -> Told:
+        """Status and headers of the answer to `POST url`; its body is not read, redirects are not followed.
+
+        Raises:
+            NetworkError: unreachable, cut or late.
+        """
+        with self._exchange("POST", url, headers, content, self.budget()) as response:
+            return Told(response.status, response.headers)
 
     # Streams
 

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from tidewaiter.core import limits
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     import ssl  # its import takes as long as a short request, and plain HTTP does not need it
 
     from tidewaiter.transport.tunnel import TlsInTls
+
+Permit = Callable[[str], bool]
+"""Whether an IP address, which a name was found to have, may be connected to."""
 
 
 class Waiting(Protocol):
@@ -189,9 +193,10 @@ class Stream:
 class _Connecting:
     """A connection on its way, made in a thread of its own: nothing else can leave a name lookup behind."""
 
-    def __init__(self, host: str, port: int, timeout: float) -> None:
+    def __init__(self, host: str, port: int, timeout: float, permit: Permit | None) -> None:
         self._address = host, port
         self._timeout = timeout
+        self._permit = permit
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._wanted = True
@@ -215,6 +220,9 @@ class _Connecting:
         refused: OSError | None = None
         # As bytes, because a text would load the tables of international names, which are not needed any more.
         for family, kind, protocol, _, address in socket.getaddrinfo(host.encode("ascii"), port, 0, socket.SOCK_STREAM):
+            if self._permit is not None and not self._permit(str(address[0])):
+                refused = OSError(f"{host} has the address {address[0]}, which may not be connected to")
+                continue
             connection = socket.socket(family, kind, protocol)
             try:
                 connection.settimeout(self._timeout)
@@ -256,15 +264,15 @@ class _Connecting:
         self._ended.set()
 
 
-def connect(host: str, port: int, timeout: float, connections: Connections) -> Stream:
-    """A connection to `host`, known to `connections`.
+def connect(host: str, port: int, timeout: float, connections: Connections, permit: Permit | None = None) -> Stream:
+    """A connection to `host`, known to `connections`, at an address that `permit` allows.
 
     Raises:
         ConnectTimedOutError: none stands after `timeout` seconds.
         ConnectionLostError: it was refused, the host is unknown, or the work was interrupted.
     """
     work = connections.work()
-    connecting = _Connecting(host, port, timeout)
+    connecting = _Connecting(host, port, timeout, permit)
     connections.add(connecting)
     connection = connecting.wait()
     # A request and its body are two writes; the second must not wait until the first is acknowledged.

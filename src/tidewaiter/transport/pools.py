@@ -11,7 +11,7 @@ from tidewaiter.core import limits
 from tidewaiter.transport import address, proxies
 from tidewaiter.transport.failures import BadAnswerError, ConnectionLostError, ProxyRefusedError
 from tidewaiter.transport.http1 import Answer, Connection, Content, Request, Waits, written
-from tidewaiter.transport.network import Connections, Stream, connect
+from tidewaiter.transport.network import Connections, Permit, Stream, connect
 from tidewaiter.transport.proxies import Proxies, Proxy
 from tidewaiter.transport.tls import Trust
 
@@ -50,7 +50,8 @@ def _host(host: str, port: int, scheme: str = "") -> str:
 class Pools:
     """Connections of one client. Safe from many threads."""
 
-    def __init__(self, trust: Trust, through: Proxies, connections: Connections) -> None:
+    def __init__(self, trust: Trust, through: Proxies, connections: Connections, permit: Permit | None = None) -> None:
+        self._permit = permit
         self._trust = trust
         self._proxies = through
         self._connections = connections
@@ -128,7 +129,7 @@ class Pools:
         """A connection over which requests can be sent."""
         proxy = route.proxy
         if proxy is None:
-            stream = connect(route.host, route.port, waits.connect, self._connections)
+            stream = connect(route.host, route.port, waits.connect, self._connections, self._permit)
         else:
             stream = connect(proxy.host, proxy.port, waits.connect, self._connections)
             if proxy.secured:
