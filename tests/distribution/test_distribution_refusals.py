@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tidewaiter.core.errors import NetworkError, NotFoundError
+from tidewaiter.core.errors import DeniedError, NetworkError, NotFoundError
 from tidewaiter.distribution import refusals
 from tidewaiter.transport.client import Response
 
@@ -65,3 +65,12 @@ def test_a_hostile_body_is_harmless() -> None:
     assert refusals.reason(Response(500, {}, b"[" * 50_000, URL, "GET")) == ""
     page = b"<html><title>\x1b]0;owned\x07 Sorry</title>"
     assert refusals.reason(Response(500, {}, page, URL, "GET")).startswith("a web page titled")
+
+
+def test_the_denial_of_a_gate_is_an_answer() -> None:
+    """What a gate's policy denies ends as a no, with all reasons; any other 403 stays unknown."""
+    said = refusals.denial("gate.example", answer(403, "DENIED", tidewaiter_verdict="deny"), "the manifest")
+    assert isinstance(said, DeniedError)
+    assert (said.exit_code, said.message) == (1, "gate.example denies the manifest: told\nso")
+    assert refusals.denial("gate.example", answer(403, "DENIED"), "the manifest") is None
+    assert refusals.denial("gate.example", answer(503, "UNAVAILABLE", tidewaiter_verdict="deny"), "it") is None

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 import pytest
 
 from servers import Serve, reply
 from tidewaiter.core import limits
 from tidewaiter.core.errors import IntegrityError, NetworkError
 from tidewaiter.distribution.registry import Registry, Repository
+from tidewaiter.distribution.registry_place import RegistryPlace
 from tidewaiter.oci import digest as digests
 from tidewaiter.oci.manifest import Descriptor
 from tidewaiter.transport.client import Client, Timeouts
@@ -323,3 +325,49 @@ def test_a_mount_that_does_not_work_is_no_error(serve: Serve, client: Client, st
     host = serve(lambda handler: reply(handler, status, Location="/v2/a/b/blobs/uploads/1")).removeprefix("http://")
     repository = Registry(client, host, plain_http=frozenset({host})).repository("a/b")
     assert repository.mount(BLOB.digest, "other/one") is mounted
+
+
+@pytest.mark.parametrize(("status", "there"), [(201, True), (202, False)])
+def test_a_small_blob_is_asked_for_by_opening_an_upload(serve: Serve, client: Client, status: int, there: bool) -> None:
+    """One request says that the blob is there, or opens the upload that then takes it."""
+    registry = UploadRegistry()
+
+    def mounting(handler: BaseHTTPRequestHandler) -> None:
+        if handler.command != "POST":
+            registry(handler)
+            return
+        assert parse_qs(urlsplit(handler.path).query) == {"mount": [BLOB.digest], "from": ["a/b"]}
+        if status == 201:
+            registry.requests.append("POST")
+            reply(handler, 201)
+        else:
+            handler.path = handler.path.partition("?")[0]
+            registry(handler)
+
+    host = serve(mounting).removeprefix("http://")
+    place = RegistryPlace(Registry(client, host, plain_http=frozenset({host})).repository("a/b"), opens=True)
+    assert place.has_blob(BLOB) is there
+    assert registry.requests == ["POST"]
+    if not there:
+        place.repository.push_blob(BLOB, pieces)
+        assert registry.sessions == 1
+        assert registry.stored == {BLOB.digest: DATA}
+
+
+def test_a_registry_that_understands_no_mount_into_itself_is_asked_plainly(serve: Serve, client: Client) -> None:
+    """An answer that is neither yes nor an upload is no answer; nor are large blobs asked for so."""
+    asked: list[str] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        asked.append(handler.command)
+        reply(handler, 405 if handler.command == "POST" else 200)
+
+    host = serve(answer).removeprefix("http://")
+    repository = Registry(client, host, plain_http=frozenset({host})).repository("a/b")
+    place = RegistryPlace(repository, opens=True)
+    assert place.has_blob(BLOB)
+    assert asked == ["POST", "HEAD"]
+    large = msgspec.structs.replace(BLOB, size=limits.OPENED_BLOB_BYTES + 1)
+    assert place.has_blob(large)
+    assert RegistryPlace(repository).has_blob(BLOB)
+    assert asked[2:] == ["HEAD", "HEAD"]

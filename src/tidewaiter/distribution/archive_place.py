@@ -110,6 +110,10 @@ class ArchiveTarget:
         elif document.subject is not None:
             self._others.append(msgspec.structs.replace(descriptor, artifact_type=artifact_type(document)))
 
+    def attach(self, tag: str, descriptor: Descriptor, data: bytes) -> None:
+        """Append the manifest; in a new file nobody attached anything before."""
+        self.put_manifest(descriptor, data, [tag])
+
     def finish(self) -> None:
         """Write the tables of contents; the file appears."""
         if self._root is None:

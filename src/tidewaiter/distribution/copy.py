@@ -3,9 +3,10 @@
 1. Read the manifests, from the root down, and list every blob that they need once.
 2. Ask the target what it has; take over what lies beside it; move only the rest, several blobs at once.
 3. Write the manifests, children first, then the tags. So a name never means something incomplete.
-4. On request do the same for what refers to the image: signatures, SBOMs, attestations.
+4. On request do the same for what refers to the image: signatures, SBOMs, attestations. What others attached stays.
 
-Manifests are never written anew: what arrives has the digest that it had.
+Manifests are never written anew: what arrives has the digest that it had. The one exception is what cosign attached
+under a tag, where others attached something at the target (`attached`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,8 @@ from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.manifest import Descriptor, Index, Manifest, Platform
 
 Outcome = Literal["sent", "mounted", "skipped"]
+_UNNOTICED_BYTES = 4 << 20
+"""Signatures and attestations are many and small; each alone is not worth a line."""
 
 
 class Moved(msgspec.Struct, frozen=True):
@@ -164,14 +167,16 @@ class _Copy:
         self.title = title
         self.outcomes: dict[Digest, tuple[Outcome | Literal["left"], int]] = {}
         self.done: set[Digest] = set()
+        self.along = False
+        """Whether it is at what refers to the image."""
 
     def moved(self, wanted: str) -> Moved:
         """Count of the blobs that ended so."""
         sizes = [size for outcome, size in self.outcomes.values() if outcome == wanted]
         return Moved(len(sizes), sum(sizes))
 
-    def tree(self, root: Descriptor, tags: Sequence[str]) -> _Plan:
-        """Copy a root with everything below it."""
+    def tree(self, root: Descriptor, tags: Sequence[str], *, again: bool = False) -> _Plan:
+        """Copy a root with everything below it; `again` writes its manifest even where it is."""
         plan = _Plan()
         _add(self.source, root, plan)
         present = {tag for tag in tags if self.target.named(tag) == root.digest}
@@ -182,7 +187,7 @@ class _Copy:
         self._blobs(plan, missing)
         for digest, (descriptor, data) in plan.manifests.items():
             wanted = [tag for tag in tags if tag not in present] if digest == root.digest else []
-            if digest in missing or wanted:
+            if digest in missing or wanted or (again and digest == root.digest):
                 self.target.put_manifest(descriptor, data, wanted)
         self.done.update(plan.manifests)
         return plan
@@ -201,7 +206,9 @@ class _Copy:
             return
         # The longest first: at the end no thread is left alone with a large one. A file is written in order.
         ordered = sorted(todo, key=lambda blob: -blob.size) if self.threads > 1 else todo
-        with self.progress.task(self.title, total=sum(blob.size for blob in ordered), unit="bytes") as task:
+        total = sum(blob.size for blob in ordered)
+        progress = SILENT if self.along and total < _UNNOTICED_BYTES else self.progress
+        with progress.task(self.title, total=total, unit="bytes") as task:
             results = in_parallel(partial(self._blob, task=task), ordered, threads=self.threads)
         for blob, outcome in zip(ordered, results, strict=True):
             self.outcomes[blob.digest] = (outcome, blob.size)
@@ -239,11 +246,12 @@ class _Copy:
 
     def referrers(self, plan: _Plan) -> tuple[Digest, ...]:
         """Copy what refers to the manifests of `plan`, and what refers to that; digests of what was copied."""
+        self.along = True
         found: dict[Digest, None] = {}
         waiting = [(digest, 1) for digest in plan.manifests]
         while waiting:
             subject, depth = waiting.pop(0)
-            for descriptor, tags in self._referring(subject):
+            for descriptor, tags, unites in self._referring(subject):
                 if descriptor.digest in found:
                     continue
                 if depth > limits.REFERRER_DEPTH or len(found) >= limits.REFERRERS_COPIED:
@@ -253,21 +261,34 @@ class _Copy:
                         next_step="Copy without --with referrers, and the ones that you want by their digests.",
                     )
                 found[descriptor.digest] = None
-                below = self.tree(descriptor, tags)
+                # A copy that was stopped may have left a referrer that the target's list of them does not name.
+                below = self.attached(descriptor, tags) if unites else self.tree(descriptor, tags, again=not tags)
                 waiting.extend((digest, depth + 1) for digest in below.manifests)
         return tuple(found)
 
-    def _referring(self, subject: Digest) -> Iterator[tuple[Descriptor, tuple[str, ...]]]:
+    def attached(self, descriptor: Descriptor, tags: Sequence[str]) -> _Plan:
+        """Copy what cosign attached under one of its tags, without taking away what the target has under it."""
+        plan = _Plan()
+        _add(self.source, descriptor, plan)
+        self._blobs(plan, list(plan.manifests))
+        for tag in tags:
+            self.target.attach(tag, descriptor, plan.manifests[descriptor.digest][1])
+        self.done.update(plan.manifests)
+        return plan
+
+    def _referring(self, subject: Digest) -> Iterator[tuple[Descriptor, tuple[str, ...], bool]]:
+        """What refers to a manifest, under which tags, and whether those may hold what others attached as well."""
         for descriptor in self.source.referrers(subject):
             # What the list says beside it (artifact type, annotations) is the list's, not part of the manifest.
-            yield Descriptor(media_type=descriptor.media_type, digest=descriptor.digest, size=descriptor.size), ()
+            bare = Descriptor(media_type=descriptor.media_type, digest=descriptor.digest, size=descriptor.size)
+            yield bare, (), False
         from tidewaiter.distribution import attached
 
         for suffix in attached.SUFFIXES:
             tag = attached.tag(subject, suffix)
             named = self.source.tagged(tag)
             if named is not None:
-                yield named, (tag,)
+                yield named, (tag,), suffix in attached.UNITED
 
 
 def copy(

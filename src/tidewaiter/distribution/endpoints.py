@@ -60,5 +60,8 @@ class Target(Protocol):
     def put_manifest(self, descriptor: Descriptor, data: bytes, tags: Sequence[str]) -> None:
         """Write a manifest whose parts are all here, and let `tags` name it; without tags only its digest does."""
 
+    def attach(self, tag: str, descriptor: Descriptor, data: bytes) -> None:
+        """Let a tag of cosign's name a manifest whose layers are here, together with what it names already."""
+
     def finish(self) -> None:
         """Make what was written last; called once, after the last manifest."""

@@ -9,7 +9,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from io import FileIO
@@ -91,13 +91,28 @@ def _boot() -> str:
 
 
 class LayoutPlace:
-    """A layout folder; `names` are tags that lie elsewhere than in `index.json`, as the store's signatures do."""
+    """A layout folder.
+
+    Args:
+        layout: the folder.
+        names: tags that lie elsewhere than in `index.json`, as those beside images of the store do.
+        beside: manifests that refer to others, and lie elsewhere as well.
+        listed: whether `index.json` is read and written.
+    """
 
     parallel = True
 
-    def __init__(self, layout: Layout, *, names: dict[str, Descriptor] | None = None, listed: bool = True) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        names: Mapping[str, Descriptor] | None = None,
+        beside: Sequence[Descriptor] = (),
+        listed: bool = True,
+    ) -> None:
         self.layout = layout
         self._names = names or {}
+        self._beside = tuple(beside)
         self._listed = listed
         self._unsynced: set[Path] = set()
         self._folders: set[Path] = set()
@@ -148,7 +163,8 @@ class LayoutPlace:
 
     def referrers(self, subject: Digest) -> Sequence[Descriptor]:
         """Manifests of `index.json`, or of the fallback index that it names, whose subject is the one given."""
-        return listed_referrers(self.layout.index(), self.layout.read, subject) if self._listed else ()
+        listed = self.layout.index() if self._listed else []
+        return listed_referrers([*self._beside, *listed], self.layout.read, subject)
 
     # Target
 
@@ -262,19 +278,39 @@ class LayoutPlace:
             return
         raise other_bytes(f"{digests.algorithm(blob.digest)}:{found.hexdigest()}", size, blob.digest, blob.size)
 
-    def put_manifest(self, descriptor: Descriptor, data: bytes, tags: Sequence[str]) -> None:
-        """Store a manifest; list it in `index.json` under each of `tags`, or unnamed when it has a subject."""
+    def write_manifest(self, descriptor: Descriptor, data: bytes) -> None:
+        """Store a manifest whose blobs are here; nothing names it."""
         self._sync()
         if not self.has_blob(descriptor):
             with self.layout.writer() as writer:
                 writer.write(data)
                 writer.commit(descriptor.digest, size=len(data))
+
+    def put_manifest(self, descriptor: Descriptor, data: bytes, tags: Sequence[str]) -> None:
+        """Store a manifest; list it in `index.json` under each of `tags`, or unnamed when it has a subject."""
+        self.write_manifest(descriptor, data)
         for tag in tags:
             self.layout.tag(tag, descriptor)
         if not tags and self._listed:
             document = documents.decode_manifest(data, descriptor.media_type)
             if document.subject is not None:
                 self.layout.list_unnamed(msgspec.structs.replace(descriptor, artifact_type=artifact_type(document)))
+
+    def attach(self, tag: str, descriptor: Descriptor, data: bytes) -> None:
+        """Let a tag of cosign's name a manifest, together with what others attached; errors as in `attached.unite`."""
+        from tidewaiter.distribution import attached
+        from tidewaiter.distribution.registry import RawManifest
+
+        # Two that attach at once would each keep what both found, and one would lose the other's.
+        with durable.exclusive(self.layout.ingest / "attached.lock"):
+            named = self.tagged(tag)
+            there = RawManifest(self.read(named.digest), named.media_type, named.digest) if named else None
+            united = attached.unite(there, RawManifest(data, descriptor.media_type, descriptor.digest), tag)
+            if united is None:
+                return
+            if united.config is not None:
+                self.layout.put(united.config)
+            self.put_manifest(united.descriptor, united.data, [tag])
 
     def finish(self) -> None:
         """Keep in mind which blobs were hashed."""

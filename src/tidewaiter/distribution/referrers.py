@@ -1,26 +1,18 @@
 """What refers to a manifest (distribution-spec 1.1, "Listing Referrers"), also in registries that do not know it.
 
-Such a registry keeps an index of the referrers under a tag made of the subject's digest. Whoever pushes a referrer
-maintains it:
-
-1. Hold the lock of that tag, so that processes of this home take turns.
-2. Read the index; none is an empty one.
-3. Add or remove the descriptor and push the index.
-4. Read it again: another machine may have written meanwhile. Then begin again.
+Such a registry keeps an index of the referrers under a tag made of the subject's digest, and whoever pushes a referrer
+maintains it (`rewriting`).
 """
 
-import contextlib
-import hashlib
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import msgspec
 
-from tidewaiter.core import durable, limits
-from tidewaiter.core.errors import InputError, LimitError, NetworkError, NotFoundError
-from tidewaiter.distribution import listing, refusals
+from tidewaiter.core import limits
+from tidewaiter.core.errors import InputError, LimitError, NetworkError
+from tidewaiter.distribution import listing, refusals, rewriting
 from tidewaiter.oci import digest as digests
 from tidewaiter.oci import manifest as documents
 from tidewaiter.oci.digest import Digest
@@ -28,9 +20,8 @@ from tidewaiter.oci.manifest import Descriptor, Index
 from tidewaiter.transport.client import Response
 
 if TYPE_CHECKING:
-    from tidewaiter.distribution.registry import Repository
+    from tidewaiter.distribution.registry import RawManifest, Repository
 
-_WRITES = 5
 _NO_API = frozenset({404, 405, 501})
 
 
@@ -102,10 +93,7 @@ def _from_api(repository: "Repository", subject: Digest, artifact_type: str | No
         fresh = [entry for entry in page if entry.digest not in found]
         found.update({entry.digest: entry for entry in fresh})
         if len(found) > limits.INDEX_MANIFESTS:
-            raise LimitError(
-                f"{repository}@{subject} has more than {limits.INDEX_MANIFESTS} referrers",
-                next_step="Delete those that nobody needs.",
-            )
+            raise _too_many(repository, subject)
         path = (listing.following(response.headers, response.url) or "") if fresh else ""
         first = False
     return list(found.values())
@@ -121,10 +109,19 @@ def _index(response: Response) -> list[Descriptor] | None:
     return document.manifests if isinstance(document, Index) else None
 
 
+def _too_many(repository: "Repository", subject: Digest) -> LimitError:
+    return LimitError(
+        f"{repository}@{subject} has more than {limits.INDEX_MANIFESTS} referrers",
+        next_step="Delete those that nobody needs.",
+    )
+
+
 def _from_tag(repository: "Repository", subject: Digest) -> list[Descriptor]:
-    try:
-        raw = repository.manifest(tag(subject))
-    except NotFoundError:
+    return _entries(repository, subject, rewriting.read(repository, tag(subject)))
+
+
+def _entries(repository: "Repository", subject: Digest, raw: "RawManifest | None") -> list[Descriptor]:
+    if raw is None:
         return []
     document = documents.decode_manifest(raw.data, raw.media_type)
     if not isinstance(document, Index):
@@ -135,41 +132,30 @@ def _from_tag(repository: "Repository", subject: Digest) -> list[Descriptor]:
     return document.manifests
 
 
-def add(repository: "Repository", subject: Digest, entry: Descriptor, lock_directory: Path | None) -> None:
-    """Put `entry` into the index under the fallback tag of `subject`."""
-    _rewrite(repository, subject, entry, lock_directory, wanted=True)
+def add(repository: "Repository", subject: Digest, entries: Sequence[Descriptor]) -> None:
+    """Put `entries` into the index under the fallback tag of `subject`; errors as in `rewriting.rewrite`."""
+
+    def change(listed: list[Descriptor]) -> list[Descriptor]:
+        fresh = {entry.digest for entry in entries}
+        missing = [entry for entry in entries if entry not in listed]
+        return [*(old for old in listed if old.digest not in fresh), *entries] if missing else listed
+
+    _rewrite(repository, subject, change)
 
 
-def remove(repository: "Repository", subject: Digest, entry: Descriptor, lock_directory: Path | None) -> None:
+def remove(repository: "Repository", subject: Digest, entry: Descriptor) -> None:
     """Take `entry` out of the index under the fallback tag of `subject`."""
-    _rewrite(repository, subject, entry, lock_directory, wanted=False)
+    _rewrite(repository, subject, lambda listed: [other for other in listed if other.digest != entry.digest])
 
 
-@contextlib.contextmanager
-def _turn(repository: "Repository", subject: Digest, lock_directory: Path | None) -> Iterator[None]:
-    if lock_directory is None:
-        yield
-        return
-    name = hashlib.sha256(f"{repository}:{tag(subject)}".encode()).hexdigest()
-    with durable.exclusive(lock_directory / f"referrers-{name}.lock"):
-        yield
+def _rewrite(repository: "Repository", subject: Digest, change: Callable[[list[Descriptor]], list[Descriptor]]) -> None:
+    def rewritten(found: "RawManifest | None") -> tuple[bytes, str] | None:
+        listed = _entries(repository, subject, found)
+        wanted = change(listed)
+        if wanted == listed:
+            return None
+        if len(wanted) > limits.INDEX_MANIFESTS:
+            raise _too_many(repository, subject)
+        return documents.encode(Index(schema_version=2, media_type=documents.INDEX, manifests=wanted)), documents.INDEX
 
-
-def _rewrite(
-    repository: "Repository", subject: Digest, entry: Descriptor, lock_directory: Path | None, *, wanted: bool
-) -> None:
-    with _turn(repository, subject, lock_directory):  # step 1
-        for _ in range(_WRITES):
-            entries = _from_tag(repository, subject)  # steps 2 and 4
-            if (entry in entries) == wanted:
-                return
-            kept = [other for other in entries if other.digest != entry.digest]
-            if wanted:
-                kept.append(entry)
-            document = Index(schema_version=2, media_type=documents.INDEX, manifests=kept)
-            repository.put_manifest(tag(subject), documents.encode(document), documents.INDEX)  # step 3
-    raise NetworkError(
-        f"the referrers of {repository}@{subject} are being changed by others all the time",
-        next_step="Run the same command again in a while.",
-        code="busy",
-    )
+    rewriting.rewrite(repository, tag(subject), rewritten)

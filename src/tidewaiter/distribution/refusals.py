@@ -5,14 +5,15 @@ from collections.abc import Mapping
 
 import msgspec
 
-from tidewaiter.core.errors import NetworkError, NotFoundError
+from tidewaiter.core.errors import DeniedError, NetworkError, NotFoundError
 from tidewaiter.transport import address
 from tidewaiter.transport.client import Response
 
 NOT_A_REGISTRY = "Check the host and port, then try again: something other than a registry answers there."
 _ERROR_CHARACTERS = 300
+_VERDICT_CHARACTERS = 8000
 _NO_USE = "Trying again does not help."
-_TITLE = re.compile(rb"<title[^>]*>([^<]{1,200})</title>", re.IGNORECASE)
+_TITLE = rb"<title[^>]*>([^<]{1,200})</title>"
 
 _BY_CODE: Mapping[str, str] = {
     "BLOB_UNKNOWN": "Push the image again, with all its blobs.",
@@ -59,9 +60,18 @@ def reason(response: Response) -> str:
     """What the registry, or what stands before it, says; fit to be printed, empty for nothing."""
     text = "; ".join(f"{code} {message}".strip() for code, message in problems(response))
     if not text and b"<html" in response.body[:1000].lower():
-        title = _TITLE.search(response.body[:4096])
+        title = re.search(_TITLE, response.body[:4096], re.IGNORECASE)
         text = "a web page" + (f" titled {title[1].decode(errors='replace').strip()!r}" if title else "")
     return "".join(c if c.isprintable() else "?" for c in text[:_ERROR_CHARACTERS])
+
+
+def denial(host: str, response: Response, what: str) -> DeniedError | None:
+    """The answer of a gate of ours whose policy says no, with its reasons; None for any other answer."""
+    if response.status != 403 or response.headers.get("tidewaiter-verdict") != "deny":
+        return None
+    said = "\n".join(message for _, message in problems(response))[:_VERDICT_CHARACTERS]
+    why = "".join(c if c.isprintable() or c == "\n" else "?" for c in said)
+    return DeniedError(f"{host} denies {what}: {why}", next_step="Change what is named, or ask for a waiver there.")
 
 
 def asked(response: Response) -> str:

@@ -6,7 +6,7 @@ like a local one, layer by layer, without being stored.
 
 import hashlib
 import io
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,8 @@ from tidewaiter.transport.client import Client, Response, StreamedResponse
 
 _MANIFEST_ACCEPT = ", ".join([*sorted(documents.MANIFEST_TYPES), *sorted(documents.INDEX_TYPES)])
 _CHUNK = 1 << 20
+_UNDER_CONDITIONS = frozenset({400, 412, 501})
+"""Answers that a request without conditions might not have had."""
 
 
 class Sink(Protocol):
@@ -47,6 +49,8 @@ class RawManifest(msgspec.Struct, frozen=True):
     data: bytes
     media_type: str
     digest: Digest
+    etag: str = ""
+    """As the registry sent it; empty without one."""
 
     @property
     def descriptor(self) -> Descriptor:
@@ -181,7 +185,8 @@ class Repository:
                 if child.media_type in documents.MANIFEST_TYPES | documents.INDEX_TYPES
             )
         self._manifests.add(actual)
-        self._latest = RawManifest(response.body, document.media_type or media_type, actual)
+        etag = response.headers.get("etag", "")
+        self._latest = RawManifest(response.body, document.media_type or media_type, actual, etag)
         return self._latest
 
     def resolve(self, target: str) -> Descriptor:
@@ -210,31 +215,55 @@ class Repository:
         that it keeps the list of referrers itself.
         """
         digest = _digest_like(data, digests.parse(target) if ":" in target else None)
-        response = self.registry.call(
-            "PUT",
-            self._path("manifests", target),
-            scope=self._scope(push=True),
-            headers={"Content-Type": media_type},
-            content=data,
-            repeat=True,
-        )
-        if response.status != 201:
-            raise self.registry.refusal(response, f"the manifest of {self.name}:{target}")
-        stored_as = response.headers.get("docker-content-digest", digest)
-        if stored_as.startswith("sha256:") and stored_as != _digest_like(data, None):
-            raise IntegrityError(
-                f"{self} stored the manifest as {stored_as} instead of {digest}",
-                next_step="The registry changes manifests; signatures will not hold there. Use another one.",
-            )
-        if b'"subject"' not in data:
+        response = self._put_manifest(target, data, media_type)
+        if b'"subject"' not in data or "oci-subject" in response.headers:
             return digest
         from tidewaiter.distribution import referrers
 
         referring = referrers.subject_of(data)
-        if referring is not None and referring.subject is not None and "oci-subject" not in response.headers:
+        if referring is not None and referring.subject is not None:
             entry = referrers.describe(data, media_type, digest, referring)
-            referrers.add(self, referring.subject.digest, entry, self.registry.lock_directory)
+            referrers.add(self, referring.subject.digest, [entry])
         return digest
+
+    def put_referrer(self, data: bytes, media_type: str) -> bool:
+        """Store a manifest with a `subject` under its digest; whether the registry lists it as a referrer itself.
+
+        Where it does not, the caller enters it under the fallback tag: several at once take one rewriting of it.
+        """
+        return "oci-subject" in self._put_manifest(_digest_like(data, None), data, media_type).headers
+
+    def replace_manifest(self, tag: str, data: bytes, media_type: str, *, conditions: Mapping[str, str]) -> bool:
+        """Let the tag name this manifest; whether the registry did so, under the `conditions` (headers) given.
+
+        If not, they do not hold, or it does not understand them: then the same without them says more.
+        """
+        return self._put_manifest(tag, data, media_type, conditions=conditions).status == 201
+
+    def _put_manifest(
+        self, target: str, data: bytes, media_type: str, *, conditions: Mapping[str, str] | None = None
+    ) -> Response:
+        response = self.registry.call(
+            "PUT",
+            self._path("manifests", target),
+            scope=self._scope(push=True),
+            headers={"Content-Type": media_type, **(conditions or {})},
+            content=data,
+            repeat=True,
+        )
+        if conditions and response.status in _UNDER_CONDITIONS:
+            return response
+        if response.status != 201:
+            what = f"the manifest of {self.name}:{target}"
+            denied = refusals.denial(self.registry.host, response, what)
+            raise denied or self.registry.refusal(response, what)
+        stored_as = response.headers.get("docker-content-digest", "")
+        if stored_as.startswith("sha256:") and stored_as != _digest_like(data, None):
+            raise IntegrityError(
+                f"{self} stored the manifest as {stored_as} instead of {_digest_like(data, None)}",
+                next_step="The registry changes manifests; signatures will not hold there. Use another one.",
+            )
+        return response
 
     def delete_manifest(self, target: str) -> None:
         """Delete the manifest of a digest, with all its tags, or one tag, where the registry can do that.
@@ -258,7 +287,7 @@ class Repository:
         referring = referrers.subject_of(raw.data)
         if referring is not None and referring.subject is not None:
             entry = referrers.describe(raw.data, raw.media_type, raw.digest, referring)
-            referrers.remove(self, referring.subject.digest, entry, self.registry.lock_directory)
+            referrers.remove(self, referring.subject.digest, entry)
 
     def referrers(self, digest: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
         """Descriptors of the manifests whose `subject` is `digest`, of one artifact type or all; may be empty.
@@ -367,29 +396,49 @@ class Repository:
                 if advance:
                     advance(len(piece))
 
-    def mount(self, digest: Digest, source: str) -> bool:
-        """Whether the registry took the blob over from its repository `source`; if not, it must be sent."""
+    def _mounting(self, digest: Digest, source: str) -> Response | None:
+        """The answer to the wish that a blob be taken over from `source`; None when we may not read that.
+
+        The answer 202 says that an upload was opened instead, which `push_blob` goes on with.
+        """
         query = urlencode({"mount": digest, "from": source})
+        scope = self._scope(push=True) + (f" repository:{source}:pull" if source != self.name else "")
         try:
             response = self.registry.call(
                 "POST",
                 self._path("blobs", "uploads/") + f"?{query}",
-                scope=f"{self._scope(push=True)} repository:{source}:pull",
+                scope=scope,
                 headers={"Content-Length": "0"},
                 repeat=True,
             )
         except NetworkError as error:
             if error.code != "registry_unauthorized":
                 raise
-            return False  # the token service does not let us read `source`
+            return None  # the token service says no
         if response.status == 202:
             from tidewaiter.distribution.upload import session_url
 
-            # It has opened an upload instead.
             self._sessions[digest] = session_url(self.registry.host, response)
-        elif response.status >= 500 or response.status == 429:
+        return response
+
+    def mount(self, digest: Digest, source: str) -> bool:
+        """Whether the registry took the blob over from its repository `source`; if not, it must be sent."""
+        response = self._mounting(digest, source)
+        if response is None:
+            return False
+        if response.status >= 500 or response.status == 429:
             raise self.registry.refusal(response, f"a mount into {self.name}")
         return response.status == 201
+
+    def has_or_opens(self, digest: Digest) -> bool:
+        """Whether the blob is there; if not, an upload is open for it: one request instead of two.
+
+        A registry that mounts nothing from a repository into itself opens one in any case, and the blob is sent again.
+        """
+        response = self._mounting(digest, self.name)
+        if response is not None and response.status in {201, 202}:
+            return response.status == 201
+        return self.has_blob(digest)  # a mount into itself is not understood
 
     def push_blob(self, blob: Descriptor, pieces: Callable[[], Iterable[bytes]]) -> None:
         """Send a blob; `pieces` is called again for each attempt and yields exactly `blob.size` bytes.

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from tidewaiter.core import limits
 from tidewaiter.core.errors import IntegrityError, NotFoundError
+from tidewaiter.distribution import attached
 from tidewaiter.distribution.blob_places import BlobPlaces
 from tidewaiter.distribution.endpoints import Pieces, Source
-from tidewaiter.distribution.registry import Repository
+from tidewaiter.distribution.registry import RawManifest, Repository
 from tidewaiter.distribution.transfer import Stop
 from tidewaiter.oci import digest as digests
 from tidewaiter.oci import manifest as documents
@@ -17,14 +18,23 @@ _MANIFESTS = ", ".join(sorted(documents.MANIFEST_TYPES | documents.INDEX_TYPES))
 
 
 class RegistryPlace:
-    """One repository; blobs that it lacks are first mounted from where they are known to lie on the same host."""
+    """One repository; blobs that it lacks are first mounted from where they are known to lie on the same host.
+
+    With `opens`, for a target that is on another host than the source, small blobs are asked for by opening an upload.
+    """
 
     parallel = True
 
     def __init__(
-        self, repository: Repository, *, mount_from: Sequence[str] = (), known: BlobPlaces | None = None
+        self,
+        repository: Repository,
+        *,
+        mount_from: Sequence[str] = (),
+        known: BlobPlaces | None = None,
+        opens: bool = False,
     ) -> None:
         self.repository = repository
+        self._opens = opens
         self._mount_from = tuple(mount_from)
         self._known = known
 
@@ -41,11 +51,25 @@ class RegistryPlace:
 
     def has_blob(self, digest_or_blob: Digest | Descriptor) -> bool:
         """Whether the repository has the blob."""
-        digest = digest_or_blob.digest if isinstance(digest_or_blob, Descriptor) else digest_or_blob
-        if not self.repository.has_blob(digest):
+        if isinstance(digest_or_blob, Descriptor):
+            digest = digest_or_blob.digest
+            found = (self.repository.has_or_opens if self._opens_for(digest_or_blob) else self.repository.has_blob)(
+                digest
+            )
+        else:
+            digest = digest_or_blob
+            found = self.repository.has_blob(digest)
+        if not found:
             return False
         self._remember(digest)
         return True
+
+    def _opens_for(self, blob: Descriptor) -> bool:
+        """Whether to ask for a blob by opening an upload: it is small, and there is no other place to mount it from."""
+        if blob.size > limits.OPENED_BLOB_BYTES or blob.urls or digests.algorithm(blob.digest) != "sha256":
+            return False
+        elsewhere = self._mount_from or (self._known is not None and self._known.repositories(blob.digest))
+        return self._opens and not elsewhere
 
     def pieces(self, blob: Descriptor, offset: int) -> Iterator[bytes]:
         """The blob's bytes from `offset` on; a cut stream goes on where it stopped. Not verified.
@@ -127,6 +151,11 @@ class RegistryPlace:
         """Store a manifest under its digest, or under each of `tags`."""
         for target in tags or (descriptor.digest,):
             self.repository.put_manifest(target, data, descriptor.media_type)
+
+    def attach(self, tag: str, descriptor: Descriptor, data: bytes) -> None:
+        """Let a tag of cosign's name a manifest, together with what others attached; errors as in `attached.add`."""
+        ours = RawManifest(data, descriptor.media_type, descriptor.digest)
+        attached.add(self.repository, tag, ours, lambda _: None)  # its blobs are here already
 
     def finish(self) -> None:
         """Keep in mind which blobs lie here."""

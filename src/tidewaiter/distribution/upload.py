@@ -21,7 +21,7 @@ from tidewaiter.transport import address, retry
 from tidewaiter.transport.client import Content, Response
 
 _PASSING = frozenset({NetworkError.default_code, "network_timeout", "upload_lost"})
-_RANGE = re.compile(r"(?:bytes=)?0-(\d{1,18})")
+_RANGE = r"(?:bytes=)?0-(\d{1,18})"
 _NO_CHUNKS = frozenset({400, 405, 411, 415, 416, 501})
 _BYTES = "application/octet-stream"
 
@@ -217,7 +217,7 @@ class Upload:
             self._sent = 0
             return
         status = self._call("GET", session, headers={})
-        arrived = _RANGE.fullmatch(status.headers.get("range", ""))
+        arrived = re.fullmatch(_RANGE, status.headers.get("range", ""))
         count = int(arrived[1]) + 1 if arrived else 0
         # `0-0` may mean one byte or none.
         if status.status == 204 and 1 < count <= self._blob.size:
