@@ -165,6 +165,7 @@ def test_a_large_file_is_not_held_in_memory(tmp_path: Path) -> None:
     assert peak < 16 * limits.MIB
 
 
+@pytest.mark.thorough
 def test_many_files_are_taken_in_and_more_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as the bound says, in reasonable time; one more is an error that says what to do instead."""
     many = 5_000

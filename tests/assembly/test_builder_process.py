@@ -51,6 +51,7 @@ def test_endless_output_takes_bounded_memory() -> None:
     assert max(map(len, done.lines)) <= limits.BUILDER_LINE_BYTES
 
 
+@pytest.mark.thorough
 def test_deadline_ends_what_the_builder_started() -> None:
     """After its time the builder and its children are ended, also those that ignore the polite signal."""
     children: list[str] = []

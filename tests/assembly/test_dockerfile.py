@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import little_shell
 import pytest
 
+import little_shell
 from buildkit_daemon import buildkit_daemon
 from servers import Tool
 from tidewaiter.assembly import dockerfile_buildah

@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import little_shell
 import pytest
 
+import little_shell
 from tidewaiter.assembly import execution
 from tidewaiter.core import limits
 from tidewaiter.core.settings import Home

@@ -55,6 +55,7 @@ def test_a_source_becomes_a_wheel(tmp_path: Path, interpreter: Interpreter) -> N
         assert wheel.read("app/__init__.py") == b"VALUE = 1\n"
 
 
+@pytest.mark.thorough
 def test_the_same_source_gives_the_same_bytes(tmp_path: Path, interpreter: Interpreter) -> None:
     """Times, order of files and hash seed of a build do not reach the wheel."""
     source = backend("app", "1.0", before="import time; time.sleep(1.1)", content="str(list({'a', 'b', 'c', 'd'}))")

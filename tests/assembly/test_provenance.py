@@ -100,6 +100,52 @@ def test_uncommitted_inputs_are_confessed(place: Path, built: Built) -> None:
     assert first["annotations"] == {"dirty": True}
 
 
+@pytest.mark.parametrize(
+    ("variables", "run_of"),
+    [
+        ({"CI_JOB_URL": "https://gitlab.example/team/-/jobs/7"}, "https://gitlab.example/team/-/jobs/7"),
+        (
+            {"GITHUB_SERVER_URL": "https://github.example", "GITHUB_REPOSITORY": "team/app", "GITHUB_RUN_ID": "9"},
+            "https://github.example/team/app/actions/runs/9",
+        ),
+        ({"TIDEWAITER_PIPELINE_RUN": "run 3", "CI_JOB_URL": "https://gitlab.example/jobs/7"}, "run 3"),
+    ],
+)
+def test_the_run_of_ci_is_named(place: Path, built: Built, variables: dict[str, str], run_of: str) -> None:
+    """Provenance names the run of CI as the invocation, as the CI or a setting says it."""
+    done = run(place / "home", "build", built[2], "--provenance", place / "run.json", extra=variables)
+    assert done.code == 0, done.err
+    metadata = json.loads((place / "run.json").read_text())["predicate"]["runDetails"]["metadata"]
+    assert metadata["invocationId"] == run_of
+
+
+def test_parameters_are_all_that_a_build_was_told(place: Path, built: Built) -> None:
+    """Folder, platform, compression, bytecode and moment are there: nothing else that was said changes bytes."""
+    external = built[0]["predicate"]["buildDefinition"]["externalParameters"]
+    assert set(external) == {"source", "project", "platform", "compression", "bytecode", "created"}
+    assert external["source"]["folder"] == "."
+    assert external["bytecode"] is True
+
+
+def test_the_job_stands_in_a_field_of_our_own(place: Path, built: Built) -> None:
+    """What a CI says is beside what the specification knows, and no password is in it."""
+    variables = {
+        "GITLAB_CI": "true",
+        "CI_COMMIT_SHA": built[0]["predicate"]["buildDefinition"]["resolvedDependencies"][0]["digest"]["gitCommit"],
+        "CI_JOB_URL": "https://gitlab.example/team/-/jobs/7",
+        "CI_COMMIT_AUTHOR": "Ann <ann@example.com>",
+        "CI_JOB_TOKEN": "glcbt-hunter2",
+        "CI_REPOSITORY_URL": "https://gitlab-ci-token:glcbt-hunter2@gitlab.example/team/app.git",
+    }
+    assert run(place / "home", "build", built[2], "--provenance", place / "job.json", extra=variables).code == 0
+    text = (place / "job.json").read_text()
+    assert "hunter2" not in text
+    statement = json.loads(text)
+    said = statement["predicate"]["runDetails"]["metadata"].pop("tidewaiter_ci")
+    assert said["job_url"] == "https://gitlab.example/team/-/jobs/7"
+    json_format.ParseDict(statement["predicate"], provenance_pb2.Provenance(), ignore_unknown_fields=False)
+
+
 def test_unknown_fields_would_be_noticed() -> None:
     """The types that check the statement refuse a field that the specification has not."""
     with pytest.raises(json_format.ParseError):

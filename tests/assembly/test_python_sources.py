@@ -104,6 +104,7 @@ def test_without_the_password_nothing_is_found_out(tmp_path: Path, places: Place
     assert "/simple/inner/" not in places.public_index.asked
 
 
+@pytest.mark.thorough
 def test_a_private_index_that_is_down_is_not_a_no(tmp_path: Path, places: Places, serve: Serve) -> None:
     """Its failure is reported, and the public index is not asked instead."""
     places.private_url = serve(lambda handler: reply(handler, 500))

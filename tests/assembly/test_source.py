@@ -1,5 +1,6 @@
 """Commit, dirtiness and what must not run while asking Git."""
 
+import hashlib
 import subprocess
 from pathlib import Path
 
@@ -200,3 +201,19 @@ def test_no_part_of_a_password_is_left_in_the_remote(repository: project.Project
     """Everything up to the last `@` of the host part goes, whatever the scheme's case."""
     git(repository.directory, "remote", "add", "origin", url)
     assert "@" not in source.read(repository).remote
+
+
+def test_a_large_file_is_what_its_pointer_names(repository: project.Project) -> None:
+    """A file in the place of the pointer of Git LFS that the commit holds is clean; another one is not."""
+    content = b"weights" * 1000
+    large = repository.directory / "src/weights.bin"
+    oid = hashlib.sha256(content).hexdigest()
+    large.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(content)}\n")
+    git(repository.directory, "add", ".")
+    git(repository.directory, "commit", "-q", "-m", "large")
+    assert not source.read(repository).dirty
+    large.write_bytes(content)
+    git(repository.directory, "update-index", "--assume-unchanged", "src/weights.bin")
+    assert not source.read(repository).dirty
+    large.write_bytes(content + b"x")
+    assert source.read(repository).dirty

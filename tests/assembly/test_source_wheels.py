@@ -76,6 +76,7 @@ def _project(tmp_path: Path, requirements: str, *names: str) -> Project:
     return extended(project, f"build = {list(names)!r}".replace("'", '"')) if names else project
 
 
+@pytest.mark.thorough
 def test_a_package_without_wheels_is_built_and_recorded(
     tmp_path: Path, offered: Path, interpreter: Interpreter, serve: Serve, client: Client
 ) -> None:

@@ -130,6 +130,7 @@ def _taken(made: Foundation) -> set[str]:
     return set(made.parts[-1].contents)
 
 
+@pytest.mark.thorough
 def test_a_program_comes_with_the_libraries_that_the_base_lacks(place: Place) -> None:
     """Python onto Debian's system libraries starts, modules of C too; libraries of the base are not taken again."""
     base = place.base(place.image(0))

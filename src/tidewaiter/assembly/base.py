@@ -7,8 +7,8 @@ import hashlib
 import os
 import posixpath
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
 from operator import attrgetter
 from pathlib import Path
@@ -91,29 +91,48 @@ class _Builder:
         self._turn = Lock()
         self._prepared = False
         self._debs = [package.sha256 for package in lock.alone.packages]
+        self._unpacking = {group.name: Lock() for group in (*recipe.groups, *recipe.layers(lock.system))}
+        self._unpacked: dict[str, list[Item]] | None = None
+        """By group, while `sharing`."""
+        self._files: dict[str, list[Path]] = {}
 
     @contextmanager
-    def _staging(self) -> Iterator[Path]:
+    def sharing(self) -> Iterator[None]:
+        """What is unpacked within the block, for a layer or for the interpreter, is unpacked once. Not re-entrant."""
         import shutil
         import tempfile
 
         work = self._settings.home.cache / "work"
         try:
             work.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(dir=work))
+            self._staging = Path(tempfile.mkdtemp(dir=work))
         except OSError as error:
             raise durable.storage_error(error, str(work)) from error
+        self._unpacked = {}
         try:
-            yield folder
+            yield
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            self._unpacked = None
+            shutil.rmtree(self._staging, ignore_errors=True)
 
-    def _items(self, group: Group, staging: Path) -> "list[Item]":
-        from tidewaiter.assembly.debian import pool, tree
+    def fetch(self, group: Group) -> list[Path]:
+        """The group's packages, each with its locked SHA-256."""
+        from tidewaiter.assembly.debian import pool
 
-        packages = self._lock.group(group.name)
-        files = pool.obtain(packages, self._lock, self._settings, self._connect(), self._progress)
-        return tree.group_items(self._recipe, group, zip(packages, files, strict=True), staging)
+        if group.name not in self._files:
+            packages = self._lock.group(group.name)
+            self._files[group.name] = pool.obtain(packages, self._lock, self._settings, self._connect(), self._progress)
+        return self._files[group.name]
+
+    def _items(self, group: Group) -> "list[Item]":
+        from tidewaiter.assembly.debian import tree
+
+        assert self._unpacked is not None  # noqa: S101  # whoever asks is sharing
+        with self._unpacking[group.name]:
+            if group.name not in self._unpacked:
+                packages = zip(self._lock.group(group.name), self.fetch(group), strict=True)
+                self._unpacked[group.name] = tree.group_items(self._recipe, group, packages, self._staging)
+            return self._unpacked[group.name]
 
     # The interpreter
 
@@ -151,8 +170,8 @@ class _Builder:
 
         temporary = root.with_name(f".{root.name}.{secrets.token_hex(4)}")
         try:
-            with self._staging() as staging:
-                items = [item for group in self._recipe.groups for item in self._items(group, staging)]
+            with nullcontext() if self._unpacked is not None else self.sharing():
+                items = [item for group in self._recipe.groups for item in self._items(group)]
                 tree.materialise(items, temporary)
             if root.exists():
                 root.replace(temporary.with_name(temporary.name + ".old"))
@@ -181,14 +200,13 @@ class _Builder:
 
     def write(self, group: Group, sink: Sink) -> LayerInfo:
         """Write the group's layer, its standard library compiled."""
-        with self._staging() as staging:
-            items = self._items(group, staging)
-            if self._recipe.python and self._bytecode:
-                items += self._compiled(items)
-            with self._progress.task(f"layer {group.title}", total=len(items)) as task:
-                info = layer.write_layer(sink, ((item.entry, _content(item)) for item in items))
-                task.advance(len(items))
-            return info
+        items = self._items(group)
+        if self._recipe.python and self._bytecode:
+            items = [*items, *self._compiled(items)]
+        with self._progress.task(f"layer {group.title}", total=len(items)) as task:
+            info = layer.write_layer(sink, ((item.entry, _content(item)) for item in items))
+            task.advance(len(items))
+        return info
 
     def _compiled(self, items: "list[Item]") -> "list[Item]":
         from tidewaiter.assembly import bytecode_processes
@@ -256,6 +274,25 @@ def _unchanged(root: Path, stamp: Path) -> bool:
         return False
 
 
+def _layers(builder: _Builder, groups: Sequence[Group], layers: LayerCache) -> list[tuple[LayerInfo, bool]]:
+    """The layer of each group, and whether it was to be had already; those that were not are made side by side."""
+    keys = [builder.key(group) for group in groups]
+    known = layers.find_all(keys)
+    missing = [group for group, info in zip(groups, known, strict=True) if info is None]
+    if not missing:
+        return [(info, True) for info in known if info is not None]
+    from concurrent.futures import ThreadPoolExecutor
+
+    for group in missing:
+        builder.fetch(group)  # in this thread, as it may take long and be interrupted
+    with builder.sharing(), ThreadPoolExecutor(len(groups), "base") as pool:
+        made = [
+            pool.submit(layers.obtain, key, partial(builder.write, group))
+            for group, key in zip(groups, keys, strict=True)
+        ]
+        return [future.result() for future in made]
+
+
 def build(
     recipe: Recipe,
     lock: BaseLock,
@@ -279,13 +316,12 @@ def build(
     """
     base_lock.require_fresh(lock, recipe, lock.system)
     builder = _Builder(recipe, lock, settings=settings, connect=connect, progress=progress, bytecode=bytecode)
+    # The project's own layer is left out when the base has all of its packages.
+    groups = [group for group in recipe.layers(lock.system) if group.name != SYSTEM or lock.group(group.name)]
     parts: list[Part] = []
     system: list[Part] = []
-    for group in recipe.layers(lock.system):
+    for group, (info, reused) in zip(groups, _layers(builder, groups, layers), strict=True):
         contents = tuple(f"{package.name} {package.version}" for package in lock.group(group.name))
-        if group.name == SYSTEM and not contents:
-            continue  # the base has all of them
-        info, reused = layers.obtain(builder.key(group), partial(builder.write, group))
         part = Part(info=info, kind="base", title=group.title, contents=contents, reused=reused)
         (system if group.name == SYSTEM else parts).append(part)
     return Base(

@@ -29,8 +29,8 @@ FORMAT = 1
 _FIRST = "amd64"
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.:~/_-]*")
-_SNAPSHOT = re.compile(r"|\d{8}T\d{6}Z|https?://[^\s?#]+")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SNAPSHOT = r"|\d{8}T\d{6}Z|https?://[^\s?#]+"
+_SHA256 = r"[0-9a-f]{64}"
 _UPDATE = "Run `tidewaiter base update PROJECT` to write it anew, and commit it."
 
 
@@ -268,7 +268,7 @@ def _refuse(path: Path, what: str) -> InputError:
 def _check(lock: BaseLock, path: Path) -> None:
     if lock.format != FORMAT:
         raise _refuse(path, f"its format is {lock.format}, this tidewaiter reads {FORMAT}")
-    if not all(map(_NAME.fullmatch, (lock.platform, *lock.system))) or not _SNAPSHOT.fullmatch(lock.snapshot):
+    if not all(map(_NAME.fullmatch, (lock.platform, *lock.system))) or not re.fullmatch(_SNAPSHOT, lock.snapshot):
         raise _refuse(path, "its architecture, snapshot or system packages are malformed")
     for suite in lock.suites:
         try:
@@ -294,5 +294,5 @@ def _check_package(package: LockedPackage, path: Path) -> None:
     words = (package.architecture, package.group, package.path)
     if not _NAME.fullmatch(package.name) or not all(map(_WORD.fullmatch, words)):
         raise _refuse(path, f"the package {package.name!r} is malformed")
-    if not _SHA256.fullmatch(package.sha256) or not 0 < package.size <= limits.DEB_BYTES:
+    if not re.fullmatch(_SHA256, package.sha256) or not 0 < package.size <= limits.DEB_BYTES:
         raise _refuse(path, f"the SHA-256 or size of {package.name} is malformed")

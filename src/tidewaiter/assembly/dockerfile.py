@@ -174,8 +174,9 @@ def _job(
         target=section.target,
         arguments=arguments,
         secrets=section.secrets,
-        cache_from=settings.cache_from,
-        cache_to=settings.cache_to,
+        cache_from="" if wanted.fresh else settings.cache_from,
+        cache_to="" if wanted.fresh else settings.cache_to,
+        fresh=wanted.fresh,
         compression=wanted.compression,
     )
 

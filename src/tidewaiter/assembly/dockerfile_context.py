@@ -54,7 +54,7 @@ def stage(project: Project, context: str, folder: Path, *, clean: bool) -> None:
         target = folder / parent.relative_to(start) / origin.name
         _make_parents(target.parent, folder)
         total += _copy(origin, target)
-        if clean and (not os.path.lexists(target) or source.object_of(target, _algorithm(known)) != known):
+        if clean and (not os.path.lexists(target) or not source.is_held(target, known, _algorithm(known))):
             raise IntegrityError(
                 f"{origin} changed while it was read", next_step="Let the checkout finish, then build again."
             )

@@ -39,6 +39,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Environment variable by the ID of the mount."""
     cache_from: str = ""
     cache_to: str = ""
+    fresh: bool = False
+    """Whether every step runs, whatever the builder remembers."""
     compression: str = "gzip"
 
     @property
@@ -70,6 +72,8 @@ def buildctl_line(job: Job, archive: Path) -> list[str]:
         line += ["--opt", f"build-arg:{name}={value}"]
     for name, variable in job.secrets.items():
         line += ["--secret", f"id={name},env={variable}"]
+    if job.fresh:
+        line.append("--no-cache")
     if job.cache_from:
         line += ["--import-cache", f"type=registry,ref={job.cache_from}"]
     if job.cache_to:
@@ -87,6 +91,8 @@ def docker_line(job: Job, archive: Path) -> list[str]:
         line += ["--build-arg", f"{name}={value}"]
     for name, variable in job.secrets.items():
         line += ["--secret", f"id={name},env={variable}"]
+    if job.fresh:
+        line.append("--no-cache")
     if job.cache_from:
         line += ["--cache-from", f"type=registry,ref={job.cache_from}"]
     if job.cache_to:
@@ -108,6 +114,8 @@ def buildah_line(job: Job, storage: list[str], image_id: Path, *, more: list[str
         line += ["--build-arg", f"{name}={value}"]
     for name, variable in job.secrets.items():
         line += ["--secret", f"id={name},env={variable}"]
+    if job.fresh:
+        line.append("--no-cache")
     if job.cache_from:
         line += ["--cache-from", job.cache_from]
     if job.cache_to:

@@ -18,6 +18,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     platform: Platform = AMD64
     bytecode: bool | None = None
     """False: without `.pyc` files, recorded in the lock; None: as the lock says."""
+    fresh: bool = False
+    """Whether every step of a Dockerfile runs, whatever its builder remembers of earlier builds."""
 
     @property
     def layer_type(self) -> str:

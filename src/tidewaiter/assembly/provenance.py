@@ -73,6 +73,30 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     invocation: str
     started: dt.datetime
     finished: dt.datetime
+    ci: Mapping[str, str] = {}
+    """What the CI says of the job; none of it decides bytes."""
+
+    @property
+    def predicate(self) -> dict[str, Any]:
+        """The predicate alone."""
+        return {
+            "buildDefinition": {
+                "buildType": self.build_type,
+                "externalParameters": dict(self.external),
+                "internalParameters": dict(self.internal),
+                "resolvedDependencies": [one.descriptor for one in self.dependencies],
+            },
+            "runDetails": {
+                "builder": {"id": builder_id(self.builder), "version": {"tidewaiter": self.version}},
+                "metadata": {
+                    "invocationId": self.invocation,
+                    "startedOn": rfc3339(self.started),
+                    "finishedOn": rfc3339(self.finished),
+                    # A field of our own, as SLSA wants such named: after who defines it.
+                    **({"tidewaiter_ci": dict(self.ci)} if self.ci else {}),
+                },
+            },
+        }
 
     def statement(self, subject: str, digest: Digest) -> dict[str, Any]:
         """The in-toto statement about the image `digest`, which is called `subject`; not signed."""
@@ -80,40 +104,37 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
             "_type": STATEMENT,
             "subject": [{"name": subject, "digest": {digests.algorithm(digest): digests.hexadecimal(digest)}}],
             "predicateType": PREDICATE,
-            "predicate": {
-                "buildDefinition": {
-                    "buildType": self.build_type,
-                    "externalParameters": dict(self.external),
-                    "internalParameters": dict(self.internal),
-                    "resolvedDependencies": [one.descriptor for one in self.dependencies],
-                },
-                "runDetails": {
-                    "builder": {
-                        "id": f"urn:tidewaiter:builder:{self.builder}",
-                        "version": {"tidewaiter": self.version},
-                    },
-                    "metadata": {
-                        "invocationId": self.invocation,
-                        "startedOn": rfc3339(self.started),
-                        "finishedOn": rfc3339(self.finished),
-                    },
-                },
-            },
+            "predicate": self.predicate,
         }
 
 
-def of(build: Build, *, builder: str = LOCAL_BUILDER) -> Provenance:
-    """The provenance of a finished build; `builder` names who built it."""
+def builder_id(name: str) -> str:
+    """How provenance names the builder `name`."""
+    return f"urn:tidewaiter:builder:{name}"
+
+
+def of(build: Build, *, builder: str = LOCAL_BUILDER, pipeline_run: str = "") -> Provenance:
+    """The provenance of a finished build.
+
+    Args:
+        build: what was built.
+        builder: who built it.
+        pipeline_run: address or name of the run of CI that it was a part of; empty without one.
+    """
     file = build.project.file
     source = _git(build).descriptor
     moment = f"{build.image.digest} {build.source.commit} {build.started.isoformat()}"
     return Provenance(
         build_type=FROM_DOCKERFILE if file.build is not None else ASSEMBLED,
         external={
-            "source": {key: source[key] for key in ("uri", "digest") if key in source},
+            "source": {key: source[key] for key in ("uri", "digest") if key in source}
+            | {"folder": build.source.folder}
+            | ({"submodules": True} if build.source.submodules else {})
+            | ({"lfs": True} if build.source.lfs else {}),
             "project": msgspec.to_builtins(file),
             "platform": f"{build.foundation.platform.os}/{build.foundation.platform.architecture}",
             "compression": build.wanted.compression,
+            **({} if build.wanted.bytecode is None else {"bytecode": build.wanted.bytecode}),
             "created": rfc3339(build.created),
         },
         internal={
@@ -124,9 +145,10 @@ def of(build: Build, *, builder: str = LOCAL_BUILDER) -> Provenance:
         dependencies=dependencies(build),
         builder=builder,
         version=tidewaiter.__version__,
-        invocation=hashlib.sha256(moment.encode()).hexdigest()[:32],
+        invocation=pipeline_run or hashlib.sha256(moment.encode()).hexdigest()[:32],
         started=build.started,
         finished=build.finished,
+        ci=build.source.run,
     )
 
 

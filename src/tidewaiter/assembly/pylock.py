@@ -25,7 +25,7 @@ from tidewaiter.assembly.wheel_target import Target
 from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, LimitError
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHA256 = r"[0-9a-f]{64}"
 _FILENAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+!-]{1,300}\.whl")
 _SDIST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+!-]{1,300}\.(?:tar\.gz|zip)")
 
@@ -67,7 +67,7 @@ class Reading(msgspec.Struct, frozen=True):
         if not form.fullmatch(filename):
             kind = "a wheel" if form is _FILENAME else "a source distribution"
             raise self.unusable(f"{filename[:200]!r} is not the file name of {kind}")
-        if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+        if not isinstance(sha256, str) or not re.fullmatch(_SHA256, sha256):
             raise self.unusable(f"{filename} has no SHA-256")
         if url and urlsplit(url).scheme not in {"http", "https"}:
             raise self.unusable(

@@ -21,8 +21,8 @@ from tidewaiter.core.project import IndexSection, Project
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.digest import of as digest_of
 
-_SEPARATORS = re.compile(r"[-_.]+")
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+_SEPARATORS = r"[-_.]+"
+_CREDENTIALS = r"(?<=://)[^/@\s]+@"
 
 
 class LockedWheel(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,12 +110,12 @@ def target_of(project: Project, architecture: str = "amd64", glibc: tuple[int, i
 
 def normalised(name: str) -> str:
     """A package's name as locks and indexes compare it (PEP 503)."""
-    return _SEPARATORS.sub("-", name).lower()
+    return re.sub(_SEPARATORS, "-", name).lower()
 
 
 def without_credentials(text: str) -> str:
     """`text` without the user and password of the addresses in it."""
-    return _CREDENTIALS.sub("***@", text)
+    return re.sub(_CREDENTIALS, "***@", text)
 
 
 def _refresh(project: Project, target: Target) -> str:

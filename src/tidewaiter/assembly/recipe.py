@@ -13,10 +13,10 @@ from tidewaiter.oci import digest as digests
 from tidewaiter.oci import layer
 from tidewaiter.oci.digest import Digest
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*")
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
-_SNAPSHOT = re.compile(r"\d{8}T\d{6}Z|https?://[^\s?#]+")
+_NAME = r"[a-z0-9][a-z0-9.-]*"
+_VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*=.*"
+_PACKAGE = r"[a-z0-9][a-z0-9+.-]+"
+_SNAPSHOT = r"\d{8}T\d{6}Z|https?://[^\s?#]+"
 _EXTENDED = 4
 """Recipes that may extend one another in a row."""
 
@@ -252,7 +252,7 @@ def _check(recipe: _File, name: str, source: str) -> None:
 
 def _names_fault(recipe: _File, name: str) -> str:
     """What is wrong with the names in the recipe; empty when nothing is."""
-    if recipe.name != name or not _NAME.fullmatch(name):
+    if recipe.name != name or not re.fullmatch(_NAME, name):
         return f"the recipe calls itself {recipe.name!r}, its file {name!r}"
     if not recipe.suites or not recipe.groups or any(not group.packages for group in recipe.groups):
         return "a recipe needs suites, and groups with packages"
@@ -269,7 +269,7 @@ def _names_fault(recipe: _File, name: str) -> str:
         twice = next((value for value in values if values.count(value) > 1), None)
         if twice is not None:
             return f"the {what} {twice!r} is named twice"
-    strange = next((package for package in (*wanted, *dropped) if not _PACKAGE.fullmatch(package)), None)
+    strange = next((package for package in (*wanted, *dropped) if not re.fullmatch(_PACKAGE, package)), None)
     if strange is not None:
         return f"{strange!r} is no package name"
     both = sorted(set(wanted) & set(dropped))
@@ -278,10 +278,10 @@ def _names_fault(recipe: _File, name: str) -> str:
 
 def _values_fault(recipe: _File) -> str:
     """What is wrong with environment, accounts and snapshot; empty when nothing is."""
-    if recipe.snapshot and not _SNAPSHOT.fullmatch(recipe.snapshot):
+    if recipe.snapshot and not re.fullmatch(_SNAPSHOT, recipe.snapshot):
         return f"snapshot {recipe.snapshot!r} is no time like 20260901T000000Z and no address"
     for line in recipe.environment:
-        if not _VARIABLE.fullmatch(line):
+        if not re.fullmatch(_VARIABLE, line):
             return f"environment {line!r} is not NAME=value"
     for account in recipe.accounts:
         texts = (account.name, account.home, account.comment, account.group)

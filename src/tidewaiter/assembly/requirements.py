@@ -12,9 +12,9 @@ from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, LimitError, NotFoundError
 from tidewaiter.core.project import Project
 
-_INCLUDE = re.compile(r"(?:-r|--requirement|-c|--constraint)(?:\s+|\s*=\s*|(?<=-[rc]))(\S+)")
+_INCLUDE = r"(?:-r|--requirement|-c|--constraint)(?:\s+|\s*=\s*|(?<=-[rc]))(\S+)"
 
-_SOURCE = re.compile(r"(-i|-f|--(?:extra-)?index-url|--index|--default-index|--find-links|--no-index)(?=[\s=]|$)")
+_SOURCE = r"(-i|-f|--(?:extra-)?index-url|--index|--default-index|--find-links|--no-index)(?=[\s=]|$)"
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
@@ -59,7 +59,7 @@ def files(project: Project) -> Iterator[tuple[str, bytes]]:
             ) from error
         yield name, data
         for line in data.decode(errors="replace").splitlines():
-            include = _INCLUDE.match(line.strip())
+            include = re.match(_INCLUDE, line.strip())
             if include:
                 todo.append(include[1] if "://" in include[1] else str(PurePosixPath(name).parent / include[1]))
 
@@ -68,7 +68,7 @@ def require_plain(project: Project) -> None:
     """Raise `InputError` when the requirements name an index: where packages come from stands in the project file."""
     for name, data in files(project):
         for number, line in enumerate(data.decode(errors="replace").splitlines(), 1):
-            option = _SOURCE.match(line.strip())
+            option = re.match(_SOURCE, line.strip())
             if option:
                 raise InputError(
                     f"{project.requirements.parent / name}:{number}: {option[1]} says where packages come from",

@@ -13,7 +13,7 @@ from tidewaiter.oci.image import Image
 
 _LARGEST_ID = 2**31 - 1
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_NAME = r"[A-Za-z_][A-Za-z0-9_.-]*"
 _BROKEN = "Do not use this image: it is broken or hostile."
 
 
@@ -47,7 +47,7 @@ class Account(msgspec.Struct, frozen=True):
 def parse_variable(text: str) -> tuple[str, str]:
     """`NAME=VALUE` as a pair; raises `InputError`."""
     name, equals, value = text.partition("=")
-    if not equals or not _NAME.fullmatch(name) or "\0" in value:
+    if not equals or not re.fullmatch(_NAME, name) or "\0" in value:
         raise InputError(f"--env {text[:100]!r} is no NAME=VALUE", next_step="Write for example --env EPOCHS=3.")
     return name, value
 

@@ -6,14 +6,14 @@ import re
 import stat
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from tidewaiter.core import settings
+from tidewaiter.core import limits, settings
 from tidewaiter.core.errors import DeadlineError, InputError, MissingToolError, ProjectError
 from tidewaiter.core.project import Project
 
@@ -31,7 +31,7 @@ IGNORED_NAMES = frozenset({".git", "__pycache__", ".DS_Store"})
 
 
 class Source(msgspec.Struct, frozen=True):
-    """Where the inputs come from. `branch` and `remote` are for the record, never for the image's content."""
+    """Where the inputs come from. All from `branch` on is for the record, never for the image's content."""
 
     commit: str
     """Full hexadecimal commit ID."""
@@ -41,6 +41,16 @@ class Source(msgspec.Struct, frozen=True):
     branch: str
     remote: str
     """URL of `origin` without user and password; empty when there is none."""
+    author: str = ""
+    """Name of whoever wrote the commit, as it says itself."""
+    run: Mapping[str, str] = {}
+    """What the CI says of the job that builds: a claim, by name."""
+    folder: str = "."
+    """Where the project lies in its repository."""
+    submodules: bool = False
+    """Whether files of submodules are among the inputs; not said of inputs that differ from the commit."""
+    lfs: bool = False
+    """Whether files are among the inputs of which the commit holds pointers of Git LFS; said as `submodules` is."""
 
     def tag_for(self, architecture: str) -> str:
         """Tag of the image: 12 digits of the commit, the architecture unless it is amd64, `-dirty` if inputs differ."""
@@ -49,6 +59,17 @@ class Source(msgspec.Struct, frozen=True):
             + ("" if architecture == "amd64" else f"-{architecture}")
             + ("-dirty" if self.dirty else "")
         )
+
+
+class _Held(NamedTuple):
+    """What was found out about inputs that lie beside what the commit holds of them."""
+
+    dirty: bool = False
+    submodules: bool = False
+    lfs: bool = False
+
+
+_DIFFERS = _Held(dirty=True)
 
 
 class _Answer(NamedTuple):
@@ -117,12 +138,9 @@ def _without_credentials(url: str) -> str:
     return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/?#]*@", r"\1", url)
 
 
-def _first(directory: Path, *arguments: str) -> str:
-    """First line that git prints, empty when it refuses."""
-    try:
-        return _git(directory, *arguments).strip().partition("\n")[0]
-    except subprocess.CalledProcessError:
-        return ""
+def _name(text: str) -> str:
+    """A person's name as Git prints it, without what cannot be shown; at most `limits.AUTHOR_CHARACTERS`."""
+    return "".join(one for one in text if one.isprintable())[: limits.AUTHOR_CHARACTERS]
 
 
 def walk(start: Path) -> Iterator[Path]:
@@ -177,6 +195,15 @@ def tracked(project: Project, names: list[str], listed: str | None = None) -> di
     return {path: (mode, name) for path, mode, name in found}
 
 
+def would_track(directory: Path) -> list[str] | None:
+    """Paths (from `directory`) that Git tracks below it, or would add; None when it is in no repository."""
+    try:
+        listed = _git(directory, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    except subprocess.CalledProcessError:
+        return None
+    return [path for path in listed.split("\0") if path]
+
+
 def object_of(path: Path, algorithm: str) -> tuple[str, str]:
     """Mode and object ID that Git would give the file as it lies there, unfiltered; raises `OSError`."""
     status = path.lstat()
@@ -190,15 +217,55 @@ def object_of(path: Path, algorithm: str) -> tuple[str, str]:
     return "100755" if status.st_mode & stat.S_IXUSR else "100644", found.hexdigest()
 
 
-def _context_differs(project: Project, context: str, algorithm: str) -> bool:
-    """Whether what Git tracks in the context of a Dockerfile is not what the commit holds; raises `OSError`.
+def is_held(path: Path, held: tuple[str, str], algorithm: str) -> bool:
+    """Whether the file is, mode and all, what Git holds: the file itself, or the pointer of Git LFS to it."""
+    return _held_as(path, held, algorithm) is not None
+
+
+def _held_as(path: Path, held: tuple[str, str], algorithm: str) -> str | None:
+    """`file` or `pointer`, as which Git holds the file; None when it holds something else. Raises `OSError`."""
+    found = object_of(path, algorithm)
+    if found == held:
+        return "file"
+    if stat.S_ISLNK(path.lstat().st_mode):
+        return None
+    with path.open("rb") as content:
+        oid = hashlib.file_digest(content, "sha256").hexdigest()
+    # The canonical form that the specification of pointers asks for: it pins every byte of the file.
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:%b\nsize %d\n" % (
+        oid.encode(),
+        path.stat().st_size,
+    )
+    named = (found[0], hashlib.new(algorithm, b"blob %d\0%b" % (len(pointer), pointer)).hexdigest())
+    return "pointer" if named == held else None
+
+
+def _context_held(project: Project, context: str, algorithm: str) -> _Held:
+    """How what Git tracks in the context of a Dockerfile lies beside what the commit holds; raises `OSError`.
 
     Nothing else reaches the builder, so untracked files do not count.
     """
     if _git(project.directory, *_STATUS, "--untracked-files=no", "--", context):
-        return True
-    held = tracked(project, [context])
-    return any(object_of(project.directory / path, algorithm) != known for path, known in held.items())
+        return _DIFFERS
+    listed = _git(project.directory, *_STAGED, "--", context)
+    files = {project.directory / path: known for path, known in tracked(project, [context], listed).items()}
+    return _files_held(files, algorithm, submodules=_has_submodule(listed))
+
+
+def _has_submodule(listed: str) -> bool:
+    """Whether what `_STAGED` lists has a submodule in it."""
+    return any(record.startswith(_SUBMODULE) for record in listed.split("\0"))
+
+
+def _files_held(files: Mapping[Path, tuple[str, str]], algorithm: str, *, submodules: bool) -> _Held:
+    """The same of single files, of which `submodules` says whether some are in one; raises `OSError`."""
+    lfs = False
+    for path, known in files.items():
+        how = _held_as(path, known, algorithm)
+        if how is None:
+            return _DIFFERS
+        lfs = lfs or how == "pointer"
+    return _Held(submodules=submodules, lfs=lfs)
 
 
 def _asked(project: Project) -> list[str]:
@@ -206,8 +273,8 @@ def _asked(project: Project) -> list[str]:
     return [str(path.relative_to(project.directory)) for path in _inputs(project)] + _folders(project)
 
 
-def _differs(project: Project, commit: str, status: str, listed: str) -> bool:
-    """Whether an input is not, to the byte and to the executable bit, what the commit holds.
+def _held(project: Project, commit: str, status: str, listed: str) -> _Held:
+    """Whether an input is not, to the byte and to the executable bit, what the commit holds; and how it holds it.
 
     `status` and `listed` are what Git says of them.
 
@@ -216,7 +283,7 @@ def _differs(project: Project, commit: str, status: str, listed: str) -> bool:
     ending made differ, so that one commit would give two images.
     """
     if any(not set(Path(record[3:]).parts) & IGNORED_NAMES for record in status.split("\0") if record):
-        return True
+        return _DIFFERS
     folders = (path for name in _folders(project) for path in walk(project.directory / name))
     here = {path for path in (*_inputs(project), *folders) if path.is_symlink() or path.exists()}
     known = {
@@ -225,17 +292,22 @@ def _differs(project: Project, commit: str, status: str, listed: str) -> bool:
         if not set(Path(path).parts) & IGNORED_NAMES and not any(part.endswith(".pyc") for part in Path(path).parts)
     }
     if {str(path.relative_to(project.directory)) for path in here} != set(known):
-        return True
+        return _DIFFERS
     algorithm = "sha1" if len(commit) == 40 else "sha256"
+    files = {path: known[str(path.relative_to(project.directory))] for path in here}
     try:
-        if any(object_of(path, algorithm) != known[str(path.relative_to(project.directory))] for path in here):
-            return True
+        found = _files_held(files, algorithm, submodules=_has_submodule(listed))
+        if found.dirty:
+            return found
         build = project.file.build
         whole = "." if project.file.app.package else ""  # the project's own wheel is made of all that Git tracks
         context = whole or ("" if build is None else build.context)
-        return bool(context) and _context_differs(project, context, algorithm)
+        if not context:
+            return found
+        around = _context_held(project, context, algorithm)
+        return _Held(around.dirty, found.submodules or around.submodules, found.lfs or around.lfs)
     except OSError:
-        return True  # gone or unreadable meanwhile: it is not what the commit holds
+        return _DIFFERS  # gone or unreadable meanwhile: it is not what the commit holds
 
 
 def _require_repository(directory: Path) -> None:
@@ -263,14 +335,15 @@ def read(project: Project, before: Source | None = None) -> Source:
     """
     directory, names = project.directory, _asked(project)
     commands: list[Sequence[str]] = [
-        ("log", "-1", "--format=%H %ct", "HEAD"),
+        ("log", "-1", "--format=%H %ct %an", "HEAD"),
         (*_STATUS, "--", *names),
         (*_STAGED, "--", *names),
     ]
     if before is None:
         commands += [("symbolic-ref", "--short", "-q", "HEAD"), ("config", "--get", "remote.origin.url")]
+        commands += [("rev-parse", "--show-prefix")]
     head, status, listed, *record = _ask(directory, *commands)
-    commit, _, committed = head.first.partition(" ")
+    commit, committed, author = (*head.first.split(" ", 2), "", "")[:3]
     if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit):
         _require_repository(directory)
         raise ProjectError(
@@ -278,11 +351,29 @@ def read(project: Project, before: Source | None = None) -> Source:
             next_step="Commit the project, then build again.",
         )
     try:
-        dirty = _differs(project, commit, status.required, listed.required)
+        held = _held(project, commit, status.required, listed.required)
     except subprocess.CalledProcessError:
         _require_repository(directory)  # a bare one has commits, but no files
         raise
     if before is not None:
-        return Source(commit, int(committed), dirty, before.branch, before.remote)
-    branch, remote = record
-    return Source(commit, int(committed), dirty, branch.first, _without_credentials(remote.first))
+        return msgspec.structs.replace(
+            before,
+            commit=commit,
+            committed=int(committed),
+            dirty=held.dirty,
+            author=_name(author),
+            submodules=held.submodules,
+            lfs=held.lfs,
+        )
+    branch, remote, prefix = record
+    return Source(
+        commit=commit,
+        committed=int(committed),
+        dirty=held.dirty,
+        branch=branch.first,
+        remote=_without_credentials(remote.first),
+        author=_name(author),
+        folder=prefix.text.removesuffix("\n").rstrip("/") or ".",
+        submodules=held.submodules,
+        lfs=held.lfs,
+    )

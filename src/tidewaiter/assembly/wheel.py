@@ -38,7 +38,7 @@ from tidewaiter.oci.layer import Content, Entry, Opener, check_path
 _INSTALLER = {"INSTALLER": b"tidewaiter\n"}
 # Written by whoever installs, or signing a RECORD that is written anew.
 _LEFT_OUT = frozenset({"INSTALLER", "REQUESTED", "direct_url.json", "RECORD.jws", "RECORD.p7s"})
-_SCRIPT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@-]*")
+_SCRIPT_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.+@-]*"
 _PYTHON_SHEBANG = b"#!python"
 
 
@@ -119,7 +119,7 @@ class _Destination(WheelDestination):
         return RecordEntry(path, Hash.parse(recorded), size)
 
     def write_script(self, name: str, module: str, attr: str, section: object) -> RecordEntry:
-        if not _SCRIPT_NAME.fullmatch(name):
+        if not re.fullmatch(_SCRIPT_NAME, name):
             raise self._archive.refuse(f"its entry point {name[:100]!r} is not a plain file name", code="unsafe_path")
         kind: Literal["gui", "console"] = "gui" if section == "gui" else "console"
         _, data = Script(name, module, attr, kind).generate(self._executable, "posix")

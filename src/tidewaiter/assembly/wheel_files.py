@@ -1,6 +1,5 @@
 """Which files each wheel brings, remembered beside its layer, and whether two wheels fight over a path."""
 
-import csv
 import hashlib
 import io
 import posixpath
@@ -113,6 +112,8 @@ class WheelFiles:
                     continue
                 if posixpath.dirname(folder) != site:
                     continue  # of what a wheel carries along inside itself
+                import csv
+
                 rows = csv.reader(io.StringIO(content.read(limits.WHEEL_METADATA_BYTES).decode(), newline=""))
                 files = {posixpath.normpath(f"{site}/{row[0]}"): row[1] for row in rows if row[1]}
                 one = by_name[normalised(distribution(posixpath.basename(folder)))]
