@@ -22,13 +22,13 @@ def joined(ours: ScanResult, *reports: bytes) -> tuple[Finding, ...]:
 
 
 def test_one_vulnerability_under_three_names_is_one_finding() -> None:
-    """A finding keeps its id, knows who reported it, and takes over ids and the worst severity that is stated."""
+    """A finding keeps its names, knows who reported it, and takes over the worst severity that is stated."""
     ours = result(finding(JINJA, "PYSEC-1", "CVE-1"))
     by_trivy = trivy(trivy_found("CVE-1", "jinja2", "2.10", fixed="2.10.1", word="MEDIUM", purl="pkg:pypi/jinja2@2.10"))
     match = {"id": "GHSA-1", "severity": "High", "fix": {"versions": ["2.10.1"]}}
     by_grype = grype((match, {"name": "Jinja2", "version": "2.10", "type": "python"}), related=("CVE-1",))
     (found,) = joined(ours, by_grype, by_trivy)
-    assert (found.advisory, found.aliases) == ("PYSEC-1", ("CVE-1", "GHSA-1"))
+    assert (found.advisory, found.aliases) == ("PYSEC-1", ("CVE-1",))
     assert found.reported_by == ("grype", "tidewaiter", "trivy")
     assert (found.severity, found.fixed_in, found.source) == ("high", ("2.10.1",), "osv")
     assert [(word.scanner, word.advisory, word.severity) for word in found.words] == [
@@ -108,11 +108,27 @@ def test_a_bulletin_does_not_glue_vulnerabilities_together() -> None:
     ours = result(finding(JINJA, "PYSEC-1", "CVE-1"), finding(JINJA, "PYSEC-2", "CVE-2"))
     match = ({"id": "RHSA-9", "severity": "Low"}, {"name": "jinja2", "version": "2.10", "type": "python"})
     found = {one.advisory: one.aliases for one in joined(ours, grype(match, related=("CVE-1", "CVE-2")))}
-    assert found == {"PYSEC-1": ("CVE-1", "RHSA-9"), "PYSEC-2": ("CVE-2", "RHSA-9")}
+    assert found == {"PYSEC-1": ("CVE-1",), "PYSEC-2": ("CVE-2",)}
 
 
 def test_a_report_that_calls_everything_one_takes_nothing_away() -> None:
     """Findings of ours stay, whatever a report claims to be their aliases."""
     ours = result(finding(JINJA, "PYSEC-1"), finding(JINJA, "PYSEC-2"))
     match = ({"id": "PYSEC-1", "severity": "Low"}, {"name": "jinja2", "version": "2.10", "type": "python"})
-    assert [one.advisory for one in joined(ours, grype(match, related=("PYSEC-2",)))] == ["PYSEC-1", "PYSEC-2"]
+    found = {one.advisory: one.aliases for one in joined(ours, grype(match, related=("PYSEC-2",)))}
+    assert found == {"PYSEC-1": ours.findings[0].aliases, "PYSEC-2": ours.findings[1].aliases}
+
+
+def test_a_report_cannot_put_a_finding_under_the_waiver_of_another() -> None:
+    """Whatever it calls an alias, a finding of ours gets no name that a waiver could be for."""
+    ours = result(finding(JINJA, "PYSEC-1", "CVE-1"), finding(JINJA, "PYSEC-2", "CVE-2"))
+    match = ({"id": "CVE-1", "severity": "Low"}, {"name": "jinja2", "version": "2.10", "type": "python"})
+    found = {one.advisory: set(one.aliases) for one in joined(ours, grype(match, related=("PYSEC-2", "GHSA-9")))}
+    assert found == {"PYSEC-1": {"CVE-1"}, "PYSEC-2": {"CVE-2"}}
+
+
+def test_what_others_know_to_be_exploited_counts() -> None:
+    """A vulnerability is looked up by the names that others give it too, though our finding does not take them."""
+    match = ({"id": "PYSEC-1", "severity": "Low"}, {"name": "jinja2", "version": "2.10", "type": "python"})
+    (found,) = joined(result(finding(JINJA, "PYSEC-1", "GHSA-7")), grype(match, related=("CVE-1",)))
+    assert (found.aliases, found.kev) == (("GHSA-7",), True)

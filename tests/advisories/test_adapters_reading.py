@@ -1,6 +1,7 @@
 """Reports of Trivy, Grype and Harbor."""
 
 import json
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -87,6 +88,31 @@ def test_harbors_report(bare: bool) -> None:
         ("2.37",),
         9.8,
     )
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        "application/vnd.security.vulnerability.report; version=1.1",
+        "application/vnd.scanner.adapter.vuln.report.harbor+json; version=1.0",
+    ],
+)
+def test_every_field_that_harbor_writes(media_type: str) -> None:
+    """An answer of the API with all fields and nulls that Harbor's types have, under both media types that it knows.
+
+    Its shape is that of `Report`, `VulnerabilityItem` and `CVSS` in src/pkg/scan/vuln/report.go of goharbor/harbor at
+    c50c7dd, in the object that `GetVulnerabilitiesAddition` makes; the first entry is the example of their comments.
+    """
+    (inside,) = json.loads((Path(__file__).parent / "harbor_report.json").read_bytes()).values()
+    report = read(json.dumps({media_type: inside}).encode(), "r")
+    assert (report.scanner, report.version) == ("harbor/trivy", "v0.59.1")
+    assert report.digests == {"sha256:ee1d00c5250b5a886b09be2d5f9506add35dfb557f1ef37a7e4b8f0138f32956"}
+    found = {one.advisory: (one.name, one.version, one.severity, one.score, one.fixed_in) for one in report.findings}
+    assert found == {
+        "CVE-2017-8283": ("dpkg", "1.17.27", "high", 9.8, ("1.18.24",)),
+        "CVE-2018-20796": ("glibc", "2.24-11+deb9u3", "low", None, ()),
+        "CVE-2019-18276": ("bash", "4.4-5", "unknown", None, ()),
+    }
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,7 @@ CONTRADICTIONS = {
 }
 
 
+@pytest.mark.thorough
 def test_ranges_and_lists_of_the_real_database_agree(shared_data: Path) -> None:
     """Over all entries: every listed version is in the ranges, but for contradictions in the data that are named here.
 

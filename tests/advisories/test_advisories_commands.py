@@ -78,6 +78,7 @@ def test_update_fetches_what_is_named(
 
 
 @pytest.mark.parametrize("missing", ["KEV", "npm"])
+@pytest.mark.thorough
 def test_what_was_fetched_is_matched_though_something_else_was_not(
     home: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:

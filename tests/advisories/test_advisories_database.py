@@ -2,13 +2,15 @@ import random
 import sqlite3
 import time
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import pytest
 from osv_feed import Entry, affected, entry, parsed, simple
 
 from tidewaiter.advisories import snapshot
-from tidewaiter.advisories.database import SHIPPED, Changes, Database, Exploited, Row, rows_of
+from tidewaiter.advisories.database import SHIPPED, Database
+from tidewaiter.advisories.rows import Changes, Exploited, Row, rows_of
 from tidewaiter.core.errors import RefusedError, StorageError
 
 AS_OF = "2024-06-01T00:00:00Z"
@@ -40,7 +42,7 @@ def test_an_older_shipped_snapshot_is_replaced_and_imported_data_is_not(
     """A new release brings its snapshot to homes that have only the old one."""
     Database(tmp_path / "advisories.db").close()
     header, advisories = snapshot.shipped()
-    newer = snapshot.encode(advisories[:5], ecosystem="PyPI", source="newer", license_id=header.license)
+    newer = snapshot.encode(islice(advisories, 5), ecosystem="PyPI", source="newer", license_id=header.license)
     monkeypatch.setattr(snapshot, "shipped", lambda: snapshot.decode(newer))
     monkeypatch.setattr(snapshot, "shipped_header", lambda: snapshot.decode(newer)[0])
     with Database(tmp_path / "advisories.db") as database:
@@ -161,7 +163,7 @@ def test_a_file_that_is_no_database_of_ours_is_an_error(tmp_path: Path, damage: 
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """A release that ships thirty entries."""
     header, advisories = snapshot.shipped()
-    small = snapshot.encode(advisories[:30], ecosystem="PyPI", source="few", license_id=header.license)
+    small = snapshot.encode(islice(advisories, 30), ecosystem="PyPI", source="few", license_id=header.license)
     monkeypatch.setattr(snapshot, "shipped", lambda: snapshot.decode(small))
     monkeypatch.setattr(snapshot, "shipped_header", lambda: snapshot.decode(small)[0])
 

@@ -10,9 +10,10 @@ import pytest
 from osv_feed import Entry, affected, deb, entry, parsed, python, simple
 from packaging.version import InvalidVersion, Version
 
-from tidewaiter.advisories.database import Database, rows_of
+from tidewaiter.advisories.database import Database
 from tidewaiter.advisories.finding import Finding, ScanResult
 from tidewaiter.advisories.matcher import Matcher
+from tidewaiter.advisories.rows import rows_of
 from tidewaiter.core import clock
 from tidewaiter.sbom.component import Component
 
@@ -320,6 +321,7 @@ def _versions_of(entries: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
             yield item["affected"][0]["package"]["name"], version
 
 
+@pytest.mark.thorough
 def test_fifty_thousand_package_versions_take_seconds(database: Database, shared_data: Path) -> None:
     """50,000 distinct package versions, half of them of packages that advisories name, are matched fast.
 

@@ -245,6 +245,7 @@ def test_one_ecosystem_that_fails_does_not_keep_the_others(database: Database, o
 
 
 @pytest.mark.parametrize("trouble", ["unreachable", "missing", "cut", "other", "damaged", "huge"])
+@pytest.mark.thorough
 def test_a_mirror_in_trouble_leaves_the_old_data(
     database: Database, tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:

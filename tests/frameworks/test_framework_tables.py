@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -17,8 +18,14 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def tool() -> ModuleType:
+def tool() -> Iterator[ModuleType]:
     """`tools/knowledge` as a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "tools"))
+        yield _loaded()
+
+
+def _loaded() -> ModuleType:
     loader = SourceFileLoader("knowledge_tool", str(ROOT / "tools" / "knowledge"))
     spec = importlib.util.spec_from_loader("knowledge_tool", loader)
     assert spec is not None
@@ -133,8 +140,8 @@ PAGE = """
 
 def test_the_tool_reads_tensorflows_page(tool: ModuleType) -> None:
     """Rows of TensorFlow 2 on Linux, each table for itself."""
-    (cpu,) = tool.tested(PAGE, "CPU")
-    (gpu,) = tool.tested(PAGE, "GPU")
+    (cpu,) = tool.sources.tested(PAGE, "CPU")
+    (gpu,) = tool.sources.tested(PAGE, "GPU")
     assert (cpu.release, cpu.python, cpu.bazel, cpu.cuda) == ("2.21.0", ("3.10", "3.11", "3.12", "3.13"), "7.4.1", "")
     assert (gpu.release, gpu.python, gpu.cuda, gpu.cudnn) == ("2.1.0", ("2.7", "3.5", "3.6"), "10.1", "7.6")
 
@@ -153,7 +160,7 @@ CUDA 11.4.0 GA |
 @pytest.mark.parametrize("notes", [HTML, TEXT], ids=["html", "text"])
 def test_the_tool_reads_nvidias_notes(tool: ModuleType, notes: str) -> None:
     """The Linux driver of the first release of a minor version, from the page or a saved text of it."""
-    assert tool.drivers(notes) == {"12.5": "555.42.02", "11.4": "470.42.01"}
+    assert tool.sources.drivers(notes) == {"12.5": "555.42.02", "11.4": "470.42.01"}
 
 
 def test_the_tool_tells_differences_from_what_it_could_not_read(
@@ -164,7 +171,7 @@ def test_the_tool_tells_differences_from_what_it_could_not_read(
     def away(*_: object, **__: object) -> bytes:
         raise OSError("no network")
 
-    monkeypatch.setattr(tool, "fetch", away)
+    monkeypatch.setattr(tool.sources, "fetch", away)
     notes = tmp_path / "notes"
     notes.write_text("CUDA 12.5 GA >=555.42.02")
     assert tool.check(str(tmp_path / "none"), str(notes)) == 3

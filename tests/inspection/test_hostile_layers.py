@@ -136,13 +136,13 @@ class _Entries(io.RawIOBase):
 
 @pytest.mark.interop
 def test_ten_million_entries_are_too_many() -> None:
-    """A layer of ten million files is refused at the bound, in a bounded time and without keeping them."""
-    start, counted = time.monotonic(), itertools.count()
+    """A layer of ten million files is refused at the bound, with bounded computing and without keeping them."""
+    start, counted = time.process_time(), itertools.count()
     with pytest.raises(LimitError, match="more than 5000000 entries"):
         # `deque` without room keeps nothing of what it is given.
         deque(zip(Reader(_Entries(10_000_000)), counted, strict=False), 0)  # type: ignore[arg-type]  # a raw stream is read as any file
     assert next(counted) == limits.LAYER_ENTRIES
-    assert time.monotonic() - start < 300
+    assert time.process_time() - start < 300
 
 
 def test_entries_over_the_bound_are_refused(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,6 +187,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.thorough
 def test_metadata_of_a_gigabyte_takes_little_memory() -> None:
     """Of a METADATA of 1 GB the beginning is read; the rest passes by, and it is said that it was not read."""
     folders = [str(Path(__file__).parent), str(Path(__file__).parents[1])]

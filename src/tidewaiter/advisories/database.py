@@ -7,23 +7,24 @@ What is read is checked: of every package a digest of all its entries is kept ap
 everything that is read without a package. Rows that were lost or altered on the disk are an error, never "no advisory".
 """
 
-import hashlib
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 import msgspec
 
 from tidewaiter.advisories import snapshot, tables
 from tidewaiter.advisories.advisory import Advisory, Affected, family
+from tidewaiter.advisories.damage import Storage, damaged, digest_of, refuse_shrinking
 from tidewaiter.advisories.finding import Coverage
+from tidewaiter.advisories.rows import Changes, Exploited, Mirrored, Row, rows_of
 from tidewaiter.core import clock, limits
-from tidewaiter.core.errors import RefusedError, StorageError
+from tidewaiter.core.errors import StorageError
 from tidewaiter.oci import digest
 
 SHIPPED = "shipped with tidewaiter"
@@ -32,61 +33,7 @@ SHIPPED = "shipped with tidewaiter"
 _ENCODER = msgspec.json.Encoder()
 _ADVISORY = msgspec.json.Decoder(Advisory)
 _AFFECTED = msgspec.json.Decoder(Affected)
-_ROWS = msgspec.msgpack.Encoder()
 _parts = lru_cache(4)(msgspec.json.Decoder(dict[str, str]).decode)
-
-
-class Row(NamedTuple):
-    """One entry as it is stored for one family of ecosystems: packed, since a feed has many."""
-
-    id: str
-    digest: bytes
-    facts: bytes
-    affected: tuple[tuple[str, str, bytes], ...]
-    """Ecosystem, package name, facts."""
-
-
-class Mirrored(NamedTuple):
-    """How far an ecosystem follows a mirror."""
-
-    url: str
-    tag: str
-    """The ETag of the whole export; empty when the mirror gives none."""
-    listed: str
-    """The newest change in the mirror's list of entries, as it is written there; empty when it has no list."""
-
-
-class Exploited(NamedTuple):
-    """What a list of exploited vulnerabilities is: number of CVEs, its date (RFC 3339), where it came from."""
-
-    kind: str
-    entries: int
-    as_of: str
-    source: str
-
-
-class Changes(NamedTuple):
-    """How many entries an import added, changed and removed."""
-
-    added: int
-    changed: int
-    removed: int
-
-
-def rows_of(advisory: Advisory) -> dict[str, Row]:
-    """What is stored of `advisory`, by family of ecosystems."""
-    facts = _ENCODER.encode(msgspec.structs.replace(advisory, affected=()))
-    packages: dict[str, list[tuple[str, str, bytes]]] = {}
-    for item in advisory.affected:
-        package = (item.ecosystem, item.name, _ENCODER.encode(item))
-        packages.setdefault(family(item.ecosystem), []).append(package)
-    rows = {}
-    for name, affected in packages.items():
-        content = hashlib.sha256(facts)
-        for _, _, packed in affected:
-            content.update(b"\n" + packed)
-        rows[name] = Row(advisory.id, content.digest(), facts, tuple(affected))
-    return rows
 
 
 class Database:
@@ -100,7 +47,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._storage = _Storage(path)
+        self._storage = Storage(path)
         with self._storage:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, timeout=limits.FEED_WAIT_SECONDS, isolation_level=None)
@@ -185,7 +132,7 @@ class Database:
         with self.reading(), self._storage:
             noted = self._connection.execute("SELECT digest FROM content WHERE family = ?", (name,)).fetchone()
             if noted is not None and noted[0] != self._content(name):
-                raise _damaged(self._path, f"the entries of {name} are not those imported")
+                raise damaged(self._path, f"the entries of {name} are not those imported")
             return {id_: bool(single) for id_, single in self._connection.execute(query, (name,))}
 
     def exploited(self) -> dict[str, Exploited]:
@@ -207,8 +154,8 @@ class Database:
             query = "SELECT facts FROM exploited_part WHERE kind = ? AND part = ?"
             facts = self._connection.execute(query, (kind, part)).fetchone()
             noted = parts.get(part)
-            if noted != (_digest(facts).hex() if facts else None):
-                raise _damaged(self._path, f"the list {kind!r} is not as it was imported")
+            if noted != (digest_of(facts).hex() if facts else None):
+                raise damaged(self._path, f"the list {kind!r} is not as it was imported")
             return facts[0] if facts else None
 
     @contextmanager
@@ -314,13 +261,13 @@ class Database:
             query = "SELECT entries FROM exploited WHERE kind = ?"
             old = self._connection.execute(query, (new.kind,)).fetchone()
             if old and not force:
-                _refuse_shrinking(new.kind, old[0], new.entries)
+                refuse_shrinking(new.kind, old[0], new.entries)
             self._connection.execute("DELETE FROM exploited_part WHERE kind = ?", (new.kind,))
             self._connection.executemany(
                 "INSERT INTO exploited_part VALUES (?, ?, ?)",
                 [(new.kind, part, facts) for part, facts in sorted(parts.items())],
             )
-            index = {part: _digest((facts,)).hex() for part, facts in sorted(parts.items())}
+            index = {part: digest_of((facts,)).hex() for part, facts in sorted(parts.items())}
             self._connection.execute(
                 "INSERT OR REPLACE INTO exploited VALUES (?, ?, ?, ?, ?)",
                 (new.kind, new.source, new.as_of, new.entries, _ENCODER.encode(index)),
@@ -377,8 +324,8 @@ class Database:
         rows = self._entries(ecosystem, name)
         query = "SELECT digest FROM package WHERE ecosystem = ? AND name = ?"
         noted = self._connection.execute(query, (ecosystem, name)).fetchone()
-        if (_digest(rows) if rows else None) != (noted[0] if noted else None):
-            raise _damaged(self._path, f"the entries about {name[:100]!r} ({ecosystem[:60]}) are not those imported")
+        if (digest_of(rows) if rows else None) != (noted[0] if noted else None):
+            raise damaged(self._path, f"the entries about {name[:100]!r} ({ecosystem[:60]}) are not those imported")
         return rows
 
     def _exchange(self, name: str, rows: Collection[Row], gone: Collection[str], *, single: bool) -> None:
@@ -416,7 +363,7 @@ class Database:
         if not force:
             held = self._connection.execute("SELECT ecosystem, entries FROM coverage WHERE family = ?", (name,))
             for ecosystem, entries in held.fetchall():
-                _refuse_shrinking(ecosystem, entries, counted.get(ecosystem, 0))
+                refuse_shrinking(ecosystem, entries, counted.get(ecosystem, 0))
         self._connection.execute("DELETE FROM coverage WHERE family = ?", (name,))
         self._connection.executemany(
             "INSERT INTO coverage VALUES (?, ?, ?)", [(item, name, entries) for item, entries in counted.items()]
@@ -433,25 +380,25 @@ class Database:
             rows = self._entries(ecosystem, name)
             if rows:
                 self._connection.execute(
-                    "INSERT OR REPLACE INTO package VALUES (?, ?, ?)", (ecosystem, name, _digest(rows))
+                    "INSERT OR REPLACE INTO package VALUES (?, ?, ?)", (ecosystem, name, digest_of(rows))
                 )
             else:
                 self._connection.execute("DELETE FROM package WHERE ecosystem = ? AND name = ?", (ecosystem, name))
 
     def _content(self, name: str) -> bytes:
         query = "SELECT id, digest FROM advisory WHERE family = ? ORDER BY id"
-        return _digest(self._connection.execute(query, (name,)).fetchall())
+        return digest_of(self._connection.execute(query, (name,)).fetchall())
 
     def _note_content(self, name: str) -> None:
         self._connection.execute("INSERT OR REPLACE INTO content VALUES (?, ?)", (name, self._content(name)))
 
     def _sealed(self) -> bytes:
         """Digest over everything that is read without a package."""
-        return _digest([self._connection.execute(query).fetchall() for query in tables.SEALED])
+        return digest_of([self._connection.execute(query).fetchall() for query in tables.SEALED])
 
     def _check_seal(self) -> None:
         if self._connection.execute("SELECT digest FROM seal").fetchall() != [(self._sealed(),)]:
-            raise _damaged(self._path, "what it says of its feeds is not what was imported")
+            raise damaged(self._path, "what it says of its feeds is not what was imported")
 
     @contextmanager
     def _writing(self, *, fresh: bool = False) -> Iterator[None]:
@@ -468,47 +415,3 @@ class Database:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-
-
-class _Storage:
-    """Turns what SQLite and a damaged file raise into one error. A class: it is entered for every look-up."""
-
-    __slots__ = ("_path",)
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, sqlite3.DatabaseError | OSError | ValueError | RecursionError):
-            raise _storage_error(self._path, error) from error
-
-
-def _storage_error(path: Path, error: Exception | str) -> StorageError:
-    return StorageError(
-        f"the advisory database {path} cannot be used: {error}",
-        next_step="Free space if the disk is full; if the file is damaged, move it away and run "
-        "`tidewaiter advisories update`.",
-    )
-
-
-def _damaged(path: Path, what: str) -> StorageError:
-    return _storage_error(path, f"it is damaged: {what}")
-
-
-def _digest(rows: Sequence[object]) -> bytes:
-    # A damaged row may hold values of any type; this encoding takes all that SQLite has.
-    return hashlib.sha256(_ROWS.encode(rows)).digest()
-
-
-def _refuse_shrinking(what: str, entries: int, now: int) -> None:
-    if now * 2 <= entries:
-        raise RefusedError(
-            f"the new data for {what} has {now} entries where {entries} are known: it is cut or wrong",
-            next_step="Fetch the feed again; if it is right, import it with --force.",
-            code="feed_shrinks",
-        )

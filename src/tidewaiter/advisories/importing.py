@@ -6,7 +6,8 @@ import msgspec
 
 from tidewaiter.advisories import feed
 from tidewaiter.advisories.advisory import Advisory, family
-from tidewaiter.advisories.database import Changes, Database, Mirrored, Row, rows_of
+from tidewaiter.advisories.database import Database
+from tidewaiter.advisories.rows import Changes, Mirrored, Row, rows_of
 from tidewaiter.core import clock
 from tidewaiter.core.errors import InputError
 from tidewaiter.core.progress import SILENT, Progress

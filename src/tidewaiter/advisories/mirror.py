@@ -17,8 +17,9 @@ from urllib.parse import quote
 
 from tidewaiter.advisories import exploited, feed, fetching
 from tidewaiter.advisories.advisory import Advisory, family
-from tidewaiter.advisories.database import Changes, Database, Exploited, Mirrored, Row, rows_of
+from tidewaiter.advisories.database import Database
 from tidewaiter.advisories.importing import ImportResult, import_feed, result
+from tidewaiter.advisories.rows import Changes, Exploited, Mirrored, Row, rows_of
 from tidewaiter.core import clock, limits
 from tidewaiter.core.errors import LimitError, NetworkError, NotFoundError, TidewaiterError
 from tidewaiter.core.progress import SILENT, Progress

@@ -11,13 +11,13 @@ import msgspec
 import zstandard
 
 from tidewaiter.advisories.advisory import Advisory
-from tidewaiter.core import limits
 from tidewaiter.core.errors import StorageError
 
 FILE = "osv-pypi.jsonl.zst"
 ATTRIBUTION = "ATTRIBUTION.md"
 FORMAT = "tidewaiter-advisories/1"
 _LEVEL = 19
+_CHUNK = 1 << 16
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -47,22 +47,31 @@ def encode(advisories: Iterable[Advisory], *, ecosystem: str, source: str, licen
     return zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True, write_content_size=True).compress(lines)
 
 
-def decode(data: bytes) -> tuple[Header, list[Advisory]]:
-    """Header and entries of a snapshot file.
+def decode(data: bytes) -> tuple[Header, Iterator[Advisory]]:
+    """Header of a snapshot file, and its entries one after the other: together they take much memory.
 
     Raises:
-        StorageError: it is damaged.
+        StorageError: it is damaged, which may only be seen after the last entry.
     """
+    lines = _lines(data)
     try:
-        lines = zstandard.ZstdDecompressor().decompress(data, max_output_size=limits.FEED_BYTES).splitlines()
-        header = msgspec.json.decode(lines[0], type=Header)
-        decoder = msgspec.json.Decoder(Advisory)
-        advisories = [decoder.decode(line) for line in lines[1:]]
-    except (zstandard.ZstdError, IndexError, ValueError, RecursionError) as error:
+        header = msgspec.json.decode(next(lines), type=Header)
+    except (StopIteration, ValueError, RecursionError) as error:
         raise _damaged(str(error)) from error
-    if header.format != FORMAT or header.entries != len(advisories):
-        raise _damaged(f"it says {header.format!r} with {header.entries} entries and holds {len(advisories)}")
-    return header, advisories
+    return header, _entries(header, lines)
+
+
+def _entries(header: Header, lines: Iterator[bytes]) -> Iterator[Advisory]:
+    decoder = msgspec.json.Decoder(Advisory)
+    count = 0
+    try:
+        for line in lines:
+            yield decoder.decode(line)
+            count += 1
+    except (ValueError, RecursionError) as error:
+        raise _damaged(str(error)) from error
+    if header.format != FORMAT or header.entries != count:
+        raise _damaged(f"it says {header.format!r} with {header.entries} entries and holds {count}")
 
 
 def _damaged(why: str) -> StorageError:
@@ -78,21 +87,24 @@ def _file(name: str) -> bytes:
         raise _damaged(f"{name} cannot be read: {error}") from error
 
 
-def shipped() -> tuple[Header, list[Advisory]]:
-    """The snapshot of this release; raises `StorageError` when the installation is damaged."""
+def shipped() -> tuple[Header, Iterator[Advisory]]:
+    """The snapshot of this release, as `decode` gives it."""
     return decode(_file(FILE))
 
 
 def shipped_header() -> Header:
     """Header of the snapshot of this release, without decoding the rest."""
-    return msgspec.json.decode(next(_lines(_file(FILE))), type=Header)
+    return shipped()[0]
 
 
 def _lines(data: bytes) -> Iterator[bytes]:
-    import io
-
+    unpack = zstandard.ZstdDecompressor().decompressobj()
+    rest = b""
     try:
-        with zstandard.ZstdDecompressor().stream_reader(data) as reader:
-            yield from io.BufferedReader(reader)
+        for start in range(0, len(data), _CHUNK):
+            *lines, rest = (rest + unpack.decompress(data[start : start + _CHUNK])).split(b"\n")
+            yield from lines
     except zstandard.ZstdError as error:
         raise _damaged(str(error)) from error
+    if rest or not unpack.eof:
+        raise _damaged("it is cut")

@@ -97,7 +97,91 @@ class CudaTables(_Row, frozen=True):
     gpu: tuple[Gpu, ...]
 
 
-_Tables = TypeVar("_Tables", TensorFlowTables, CudaTables)
+class ServerFlag(_Row, frozen=True):
+    """A flag of `tensorflow_model_server`, by minor releases of TensorFlow Serving."""
+
+    name: str
+    type: str
+    """`bool`, `string`, `int` or `float`."""
+    since: str
+    until: str = ""
+    """The last minor release that has it; empty when the newest one does."""
+
+
+class ConverterFlag(_Row, frozen=True):
+    """A flag of `tflite_convert`, by minor releases of TensorFlow."""
+
+    name: str
+    converter: int
+    """2, or 1 for the one that `--enable_v1_converter` asks for."""
+    value: bool
+    """Whether it takes a value."""
+    since: str
+    until: str = ""
+
+
+class FlagTables(_Row, frozen=True):
+    """`flags.toml`."""
+
+    newest_server: str
+    newest_converter: str
+    source: tuple[Source, ...]
+    server: tuple[ServerFlag, ...]
+    converter: tuple[ConverterFlag, ...]
+
+
+class ImageState(_Row, frozen=True):
+    """What the Dockerfiles of tensorflow/tensorflow make from a day on."""
+
+    day: str
+    python: str
+    cuda: str
+    """With `-gpu`."""
+    cudnn: str
+
+
+class ImageOf(_Row, frozen=True):
+    """The images of one minor release of TensorFlow: which state of the Dockerfiles they were made of."""
+
+    series: str
+    day: str
+    """Of the state."""
+    sure: bool = True
+    """False when the images came within days of the change."""
+
+
+class Unpublished(_Row, frozen=True):
+    """A release of TensorFlow that has no image on Docker Hub."""
+
+    release: str
+    url: str
+    sure: bool = True
+    """False when nobody says so, and nobody uses one either."""
+
+
+class ServingImage(_Row, frozen=True):
+    """The GPU image of a minor release of TensorFlow Serving."""
+
+    series: str
+    cuda: str
+    cudnn: str
+
+
+class ImageTables(_Row, frozen=True):
+    """`images.toml`."""
+
+    source: tuple[Source, ...]
+    never: tuple[str, ...]
+    """Regular expressions for parts between dashes that no tag of a TensorFlow from 2.2 on has."""
+    state: tuple[ImageState, ...]
+    image: tuple[ImageOf, ...]
+    unpublished: tuple[Unpublished, ...]
+    serving: tuple[ServingImage, ...]
+    serving_release: tuple[str, ...]
+    """Tags of its repository, oldest first; without release candidates."""
+
+
+_Tables = TypeVar("_Tables", TensorFlowTables, CudaTables, FlagTables, ImageTables)
 
 
 def _load(name: str, kind: type[_Tables]) -> _Tables:
@@ -115,3 +199,15 @@ def tensorflow() -> TensorFlowTables:
 def cuda() -> CudaTables:
     """Drivers, toolkits, cuDNN and GPUs, newest first."""
     return _load("cuda.toml", CudaTables)
+
+
+@functools.cache
+def flags() -> FlagTables:
+    """Flags of the model server and of the converter, by name."""
+    return _load("flags.toml", FlagTables)
+
+
+@functools.cache
+def images() -> ImageTables:
+    """Published images of TensorFlow and TensorFlow Serving."""
+    return _load("images.toml", ImageTables)

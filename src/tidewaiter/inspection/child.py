@@ -5,6 +5,7 @@ What it is asked and answers stands in `wire`.
 """
 
 import codecs
+import gc
 import io
 import os
 import sys
@@ -26,7 +27,7 @@ from tidewaiter.sbom import licenses
 # No file can be opened later. These are what other rooms load when they first need it.
 _LOADED = (isal.igzip, isal.igzip_lib, zstandard)
 _CODECS = ("ascii", "latin-1", "utf-8", "utf-16", "unicode_escape", "idna")
-_SWITCH_SECONDS = 0.0005
+_SWITCH_SECONDS = 0.0001
 """Whoever has inflated a block needs Python's lock for a moment; the usual wait for it holds up the next block."""
 _TOLD_BYTES = 1 << 20
 """Compressed bytes after which progress is told."""
@@ -93,8 +94,11 @@ class _Answer:
         """Read the layer and tell what became of it."""
         told = self.advance if question.file >= 0 else None
         try:
-            blob = Descriptor(media_type=LAYER, digest=question.blob, size=question.size)
-            facts = layers.read(_Blob(question), blob, question.diff_id, advance=told, keep=self.keep)
+            if question.blob is None or question.diff_id is None:
+                facts = layers.read_unnamed(cast("IO[bytes]", _Frames()), keep=self.keep)
+            else:
+                blob = Descriptor(media_type=LAYER, digest=question.blob, size=question.size)
+                facts = layers.read(_Blob(question), blob, question.diff_id, advance=told, keep=self.keep)
         except (Exception, RecursionError) as error:  # noqa: BLE001  # whatever it is, the parent has to hear of it
             confined.send(self._out, wire.PROBLEM, msgspec.json.encode(wire.problem(error)))
             return
@@ -108,6 +112,7 @@ def main() -> None:
     for name in _CODECS:
         codecs.lookup(name)
     licenses.load()
+    gc.freeze()  # what is loaded stays, and looking through it for garbage again and again takes time
     out = confined.answers()
     kept = confined.confine(memory=int(sys.argv[1]), threads=True)
     confined.send(out, wire.READY, msgspec.json.encode(wire.Ready(network=kept.network, files=kept.files)))

@@ -9,14 +9,14 @@ import sys
 from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from tidewaiter.inspection.layer_facts import LayerFacts
 from tidewaiter.inspection.paths import PathSet, ancestors, number
 
-_RANGE = 1 << 18
+_RANGE = 1 << 17
 """Path numbers that are compared at once."""
 
 Fate = Literal["", "replaced", "deleted"]
@@ -132,25 +132,45 @@ def _replaced(layers: "list[array[int]]", found: list[_Found]) -> None:
     ranges = max(1, sum(map(len, layers)) // _RANGE)
     for step in range(ranges):
         start, end = step * 2**64 // ranges, (step + 1) * 2**64 // ranges
-        files: set[int] = set()
-        folders: set[int] = set()  # by the number that a file of that path would have
+        parts = [_parted(numbers[bisect_left(numbers, start) : bisect_left(numbers, end)]) for numbers in layers]
+        twice = _twice(parts)
+        if not twice:
+            continue  # most images replace little
+        above_files: set[int] = set()
+        above_folders: set[int] = set()
         for index in range(len(layers) - 1, -1, -1):
-            numbers = layers[index]
-            own = numbers[bisect_left(numbers, start) : bisect_left(numbers, end)]
-            if files or folders:
-                found[index].replaced.update(files.intersection(own), folders.intersection(own))
-                found[index].covered.update(_covered(own, files))
-            if index:
-                odd = set(filter(_is_odd, own))
-                files.update(set(own) - odd)
-                folders.update(one - 1 for one in odd)
+            files, folders = parts[index].files & twice, parts[index].folders & twice
+            found[index].replaced.update(files & above_files, files & above_folders)
+            found[index].covered.update(folders & above_files)
+            above_files |= files
+            above_folders |= folders
 
 
-def _covered(own: "array[int]", files: set[int]) -> set[int]:
-    """Folders among the numbers `own` that are `files` above, by the number of the file."""
-    if len(files) < len(own):
-        return {one - 1 for one in {one + 1 for one in files}.intersection(own)}
-    return {one - 1 for one in filter(_is_odd, own)} & files
+class _Parted(NamedTuple):
+    """Paths of a layer."""
+
+    files: set[int]
+    folders: set[int]
+    """By the numbers that files of these paths would have."""
+
+
+def _parted(numbers: "array[int]") -> _Parted:
+    files = set(numbers)
+    odd = list(filter(_is_odd, files))
+    files.difference_update(odd)
+    return _Parted(files, {one - 1 for one in odd})
+
+
+def _twice(parts: Sequence[_Parted]) -> set[int]:
+    """Files that are in several layers, and files where another layer has a folder."""
+    files: set[int] = set()
+    folders: set[int] = set()
+    found: set[int] = set()
+    for part in parts:
+        found |= part.files & files
+        files |= part.files
+        folders |= part.folders
+    return found | files & folders
 
 
 def _deleted(layers: Sequence[LayerFacts], arrays: "list[array[int]]", found: list[_Found]) -> None:

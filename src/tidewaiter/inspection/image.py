@@ -85,7 +85,7 @@ def read(
     if missing:
         with progress.task("Inspecting layers", total=sum(layer.blob.size for layer in missing), unit="bytes") as task:
             answers = reader(image.source, missing, task.advance)
-            _load()  # while the reader starts
+            load()  # while the reader starts
 
             for layer, facts, listing in answers:
                 item = (layer.blob.digest, layer.diff_id)
@@ -95,10 +95,12 @@ def read(
     return Stack(items, found, cache=cache, listings=listings)
 
 
-def _load() -> None:
-    """What `describe` needs."""
+def load() -> None:
+    """Load what `describe` needs, which would else be loaded when it is needed."""
+    import packaging.requirements  # noqa: F401  # for the next one
+
     from tidewaiter.frameworks import tables
-    from tidewaiter.inspection import environment, framework_record, merge, waste  # noqa: F401  # for the next one
+    from tidewaiter.inspection import environment, framework_record, merge, waste  # noqa: F401
 
     tables.tensorflow()
     tables.cuda()

@@ -1,6 +1,6 @@
 """One pass over one layer: proven to be the promised bytes, and every cataloger fed on the way."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import IO, TYPE_CHECKING
 
 from tidewaiter.inspection import waste
@@ -29,7 +29,7 @@ from tidewaiter.inspection.catalogers.rpm import packages as rpm
 from tidewaiter.inspection.layer_facts import SYMLINK, Collector, LayerFacts
 from tidewaiter.inspection.paths import readable
 from tidewaiter.oci.digest import Digest
-from tidewaiter.oci.layer import OPAQUE_WHITEOUT, WHITEOUT_PREFIX, Entry
+from tidewaiter.oci.layer import OPAQUE_WHITEOUT, WHITEOUT_PREFIX, Entry, Reader
 from tidewaiter.oci.manifest import Descriptor
 from tidewaiter.oci.verified import VerifiedLayer
 
@@ -60,6 +60,7 @@ _AMONG = frozenset(
         *(*jar.SUFFIXES, *eggs.AMONG, *models.AMONG),
     }
 )
+_CHUNK = 1 << 20
 _FOLDERS = tuple(key for key in _AMONG if key.endswith("/"))
 _Read = Callable[[str, Entry, IO[bytes], Collector], None]
 _ARCHIVES: tuple[tuple[Callable[[str], bool], _Read], ...] = (
@@ -182,10 +183,35 @@ def read(
         NotFoundError: the source has no such blob.
     """
     layer = VerifiedLayer(source, descriptor, diff_id, advance=advance)
+    return _collected(layer, lambda: (diff_id, layer.tar_size), keep)
+
+
+def read_unnamed(blob: IO[bytes], *, keep: Callable[[bytes], None] | None = None) -> LayerFacts:
+    """As `read`, of a blob that has no name yet, to its end: whoever hands out the bytes knows whose they are.
+
+    The facts hold the diff ID that it turns out to have.
+    """
+    layer = Reader(blob, ahead=True)
+
+    def found() -> tuple[Digest, int]:
+        while blob.read(_CHUNK):
+            pass  # what lies behind the tar belongs to the blob, too
+        return layer.diff_id, layer.tar_size
+
+    return _collected(layer, found, keep)
+
+
+def _collected(
+    entries: Iterable[tuple[Entry, IO[bytes] | None]],
+    found: Callable[[], tuple[Digest, int]],
+    keep: Callable[[bytes], None] | None,
+) -> LayerFacts:
+    """Facts from `entries`, when these have ended without an error; then `found` says diff ID and size of the tar."""
     collector = Collector()
-    for entry, file in layer:
+    for entry, file in entries:
         _take(entry, file, collector)
+    diff_id, size = found()
     listing = collector.listing.finish()
     if keep is not None:
         keep(listing)
-    return collector.facts(diff_id, layer.tar_size, waste.measure(listing, collector.found()))
+    return collector.facts(diff_id, size, waste.measure(listing, collector.found()))

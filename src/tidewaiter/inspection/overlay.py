@@ -22,22 +22,27 @@ class Overlay:
         self._paths = [PathSet(layer.paths) for layer in layers]
         self._whiteouts = [frozenset(layer.whiteouts) for layer in layers]
         self._opaque = [frozenset(layer.opaque) for layer in layers]
-        self._numbers: dict[str, int] = {}
+        self._blocks: dict[str, int] = {}
 
-    def _number(self, path: str) -> int:
-        found = self._numbers.get(path)
+    def _blocked(self, folder: str) -> int:
+        """The topmost layer in which `folder` is no folder, so that nothing below is seen in it; -1 when there is none.
+
+        Many paths share their folders.
+        """
+        found = self._blocks.get(folder)
         if found is None:
-            found = self._numbers[path] = number(path)
+            wanted = number(folder)
+            indexes = range(len(self._paths) - 1, -1, -1)
+            found = next((index for index in indexes if self._paths[index].kind(wanted) == "file"), -1)
+            self._blocks[folder] = found
         return found
 
     def _hides(self, index: int, path: str, above: list[str]) -> bool:
-        """Whether layer `index`, which does not have `path` itself, hides it in the layers below."""
-        whiteouts, opaque, paths = self._whiteouts[index], self._opaque[index], self._paths[index]
+        """Whether layer `index` removes `path`, or a folder that it lies in, from the layers below."""
+        whiteouts, opaque = self._whiteouts[index], self._opaque[index]
         if whiteouts and (path in whiteouts or not whiteouts.isdisjoint(above)):
             return True
-        if opaque and ("" in opaque or not opaque.isdisjoint(above)):
-            return True
-        return any(paths.kind(self._number(folder)) == "file" for folder in above)
+        return bool(opaque) and ("" in opaque or not opaque.isdisjoint(above))
 
     def history(self, path: str) -> Iterator[tuple[int, Kind]]:
         """Layers that have `path`, topmost first, down to the one below which it is hidden.
@@ -45,8 +50,10 @@ class Overlay:
         The first is what a container sees; the others are what it replaced.
         """
         above = ancestors(path)
-        for index in range(len(self._layers) - 1, -1, -1):
-            kind = self._paths[index].kind(self._number(path))
+        wanted = number(path)
+        lowest = max(map(self._blocked, above), default=-1)
+        for index in range(len(self._layers) - 1, max(lowest, 0) - 1, -1):
+            kind = self._paths[index].kind(wanted)
             if kind is not None:
                 yield index, "link" if path in self._layers[index].links else kind
             if self._hides(index, path, above):

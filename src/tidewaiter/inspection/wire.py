@@ -1,8 +1,8 @@
 """What a process that reads layers is asked and what it answers, as bytes. Little is imported here: it starts often.
 
 A question is the JSON of a `Question`. When the blob's bytes are not at hand as an open file they follow, a frame each,
-the last of them empty. An answer is any number of `PROGRESS` (8 bytes, big-endian: compressed bytes more), then either
-`PROBLEM` (JSON), or `LISTING` and `FACTS` (msgpack).
+the last of them empty; those of a blob that has no name yet always do. An answer is any number of `PROGRESS` (8 bytes,
+big-endian: compressed bytes more), then either `PROBLEM` (JSON), or `LISTING` and `FACTS` (msgpack).
 """
 
 from typing import Literal
@@ -19,10 +19,11 @@ PROGRESS_BYTES = 8
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One layer to read; `file` is the descriptor under which the child has the blob, -1 when its bytes follow."""
 
-    blob: Digest
-    size: int
-    diff_id: Digest
-    file: int
+    blob: Digest | None = None
+    """None: it is not known yet how the blob will be called. Then nothing else is said of it either."""
+    size: int = 0
+    diff_id: Digest | None = None
+    file: int = -1
 
 
 class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

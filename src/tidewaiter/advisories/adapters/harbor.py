@@ -1,7 +1,7 @@
-"""Harbor's scan report: `application/vnd.security.vulnerability.report; version=1.1`, and 1.0.
+"""Harbor's scan report: `application/vnd.security.vulnerability.report; version=1.1`, and what was before it.
 
 Read bare, as scanner adapters write it (pluggable-scanner-spec), and as Harbor's API hands it out: in an object whose
-only key is the media type.
+only key is the media type. Of an image that was not scanned the API's object is empty, which is no report.
 """
 
 from collections.abc import Collection
@@ -22,7 +22,12 @@ from tidewaiter.advisories.adapters.reported import (
 )
 from tidewaiter.sbom.reading.document import clean
 
-MEDIA_TYPE = "application/vnd.security.vulnerability.report"
+MEDIA_TYPES = frozenset(
+    {
+        "application/vnd.security.vulnerability.report",
+        "application/vnd.scanner.adapter.vuln.report.harbor+json",
+    }
+)
 
 
 class _Scanner(msgspec.Struct):
@@ -57,7 +62,7 @@ class _Report(msgspec.Struct):
 
 def wrapped(keys: Collection[str]) -> str:
     """The media type among the keys of a document as Harbor's API hands it out; empty for any other document."""
-    found = [key for key in keys if key.partition(";")[0].strip() == MEDIA_TYPE]
+    found = [key for key in keys if key.partition(";")[0].strip() in MEDIA_TYPES]
     return found[0] if len(found) == len(keys) == 1 else ""
 
 

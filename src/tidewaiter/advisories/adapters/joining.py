@@ -3,8 +3,9 @@
 1. Each reported package is looked for among the components: by kind, name and version, for distributions also as the
    source package. One that is not there stays a package of its own.
 2. What is said of one package is grouped into vulnerabilities by ids and aliases, as advisories are (`merge`).
-3. A finding of ours keeps its id and its fixes. It takes over the worst severity that anybody states, and the fixes
-   of others where we know none. Nothing that another scanner says takes a finding of ours away.
+3. A finding of ours keeps its names and its fixes. It takes over the worst severity that anybody states, and the fixes
+   of others where we know none. Nothing that another scanner says takes a finding of ours away, nor gives it a name by
+   which a waiver or a VEX document would.
 4. A vulnerability that we did not find becomes a finding that says who reported it.
 5. Whether it is exploited is looked up by the ids that all of them give it.
 """
@@ -93,21 +94,23 @@ def join(
         for purl in ours.keys() | by_purl.keys()
         for finding in _of_package(ours.get(purl, []), by_purl.get(purl, []), known.get(purl), purl, asked)
     ]
-    known_of = [_exploited(finding, exploitation) for finding in joined]
+    known_of = [_exploited(finding, spoken, exploitation) for finding, spoken in joined]
     return msgspec.structs.replace(result, findings=tuple(sorted(known_of, key=finding_key)))
 
 
-def _exploited(finding: Finding, exploitation: Callable[[Iterable[str]], Exploitation]) -> Finding:
+def _exploited(
+    finding: Finding, spoken: Iterable[str], exploitation: Callable[[Iterable[str]], Exploitation]
+) -> Finding:
     if finding.reported_by == (OURS,):
         return finding  # the matcher looked it up
-    found = exploitation((finding.advisory, *finding.aliases))
+    found = exploitation((finding.advisory, *finding.aliases, *spoken))
     return msgspec.structs.replace(finding, kev=found.kev, epss=found.epss, epss_percentile=found.epss_percentile)
 
 
 def _of_package(
     ours: Sequence[Finding], said: Sequence[_Said], component: Component | None, purl: str, asked: tuple[str, ...]
-) -> list[Finding]:
-    """Findings of the package `purl`: every one of ours, and those that only others report."""
+) -> list[tuple[Finding, set[str]]]:
+    """Findings of `purl`, every one of ours and those that only others report, each with what others call it."""
     hits: list[Hit[Finding | _Said]] = [Hit(Advisory(id=one.advisory, aliases=one.aliases), one) for one in ours]
     hits += [Hit(Advisory(id=one.advisory, aliases=one.aliases), (scanner, one)) for scanner, one in said]
     by_finding: dict[str, list[_Said]] = {one.advisory: [] for one in ours}
@@ -119,8 +122,14 @@ def _of_package(
         for one in found:
             by_finding[one.advisory] += others
         if not found:
-            added.append(_only_theirs(item.names, others, component, purl, asked))
-    return [_with_words(one, by_finding[one.advisory], asked) for one in ours] + added
+            added.append((_only_theirs(item.names, others, component, purl, asked), item.names))
+    return [
+        (_with_words(one, by_finding[one.advisory], asked), _spoken(by_finding[one.advisory])) for one in ours
+    ] + added
+
+
+def _spoken(said: Iterable[_Said]) -> set[str]:
+    return {name for _, one in said for name in _own_names(one)}
 
 
 def _worst(severities: Iterable[Severity]) -> Severity:
@@ -171,10 +180,8 @@ def _with_words(ours: Finding, said: Sequence[_Said], asked: tuple[str, ...]) ->
         ]
     )
     theirs = (fix for word in words[1:] for fix in word.fixed_in)
-    spoken = {name for _, one in said for name in _own_names(one)}
     return msgspec.structs.replace(
         ours,
-        aliases=tuple(sorted({*ours.aliases, *spoken} - {ours.advisory})),
         severity=worst.level,
         score=worst.score,
         vector=worst.vector,

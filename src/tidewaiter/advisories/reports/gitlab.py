@@ -1,6 +1,7 @@
-"""GitLab's container scanning report (security-report-schemas, 15.x)."""
+"""GitLab's reports of container scanning and of dependency scanning (security-report-schemas, 15.x)."""
 
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, Literal
 
 import msgspec
 
@@ -26,7 +27,10 @@ def _identifiers(finding: Finding) -> list[dict[str, str]]:
     ]
 
 
-def _vulnerability(report: Report, finding: Finding, system: str) -> dict[str, Any]:
+Kind = Literal["container_scanning", "dependency_scanning"]
+
+
+def _vulnerability(report: Report, finding: Finding, location: dict[str, Any]) -> dict[str, Any]:
     words = "; ".join(
         f"{word.scanner}: {word.severity}, fixed in {', '.join(word.fixed_in) or 'no version'}"
         for word in finding.words
@@ -40,11 +44,7 @@ def _vulnerability(report: Report, finding: Finding, system: str) -> dict[str, A
         "solution": remedy(finding)[:_SOLUTION],
         "identifiers": _identifiers(finding),
         "links": [{"url": address(finding.advisory)}],
-        "location": {
-            "dependency": {"package": {"name": finding.name}, "version": finding.version},
-            "operating_system": system,
-            "image": report.subject.name,
-        },
+        "location": _dependency(finding) | location,
     }
     if is_suppressed(finding):
         document["flags"] = [
@@ -53,27 +53,73 @@ def _vulnerability(report: Report, finding: Finding, system: str) -> dict[str, A
     return document
 
 
-def encode(report: Report) -> bytes:
-    """The document as JSON. What was not checked stands among the messages of the scan."""
-    system = f"{report.subject.distribution} {report.subject.distribution_version}".strip() or "unknown"
-    moment = report.at.removesuffix("Z")  # the schema wants no time zone
-    program = {
-        "id": "tidewaiter",
-        "name": "Tidewaiter",
-        "vendor": {"name": "Tidewaiter"},
-        "version": __version__,
+def _dependency(finding: Finding) -> dict[str, Any]:
+    return {"dependency": {"package": {"name": finding.name}, "version": finding.version}}
+
+
+def _scan(kind: Kind, moment: str, messages: list[dict[str, str]], *, failed: bool = False) -> dict[str, Any]:
+    program = {"id": "tidewaiter", "name": "Tidewaiter", "vendor": {"name": "Tidewaiter"}, "version": __version__}
+    plain = moment.partition(".")[0].removesuffix("Z")  # the schema wants no time zone, and whole seconds
+    return {
+        "analyzer": program,
+        "scanner": program,
+        "type": kind,
+        "start_time": plain,
+        "end_time": plain,
+        "status": "failure" if failed else "success",
+        "messages": messages,
     }
+
+
+def _gaps(report: Report) -> list[dict[str, str]]:
+    return [{"level": "warn", "value": gap.text} for gap in report.gaps]
+
+
+def encode(report: Report, *, without: Collection[str] = ()) -> bytes:
+    """The container scanning report as JSON. What was not checked stands among the messages of the scan.
+
+    Packages whose URLs stand in `without` are left out, for another report has them.
+    """
+    system = f"{report.subject.distribution} {report.subject.distribution_version}".strip() or "unknown"
+    location = {"operating_system": system, "image": report.subject.name}
     document = {
         "version": VERSION,
-        "scan": {
-            "analyzer": program,
-            "scanner": program,
-            "type": "container_scanning",
-            "start_time": moment,
-            "end_time": moment,
-            "status": "success",
-            "messages": [{"level": "warn", "value": gap.text} for gap in report.gaps],
-        },
-        "vulnerabilities": [_vulnerability(report, one, system) for one in report.all_findings],
+        "scan": _scan("container_scanning", report.at, _gaps(report)),
+        "vulnerabilities": [
+            _vulnerability(report, one, location) for one in report.all_findings if one.component_purl not in without
+        ],
     }
     return msgspec.json.encode(document)
+
+
+def encode_dependencies(report: Report, file: str, wanted: Callable[[str], bool]) -> bytes:
+    """The dependency scanning report as JSON: of the packages that the lock `file` (from the repository's root) pins.
+
+    `wanted` tells by its URL whether a package is one of them.
+    """
+    pinned = [one for one in report.components if wanted(one.purl)]
+    document = {
+        "version": VERSION,
+        "scan": _scan("dependency_scanning", report.at, _gaps(report)),
+        "vulnerabilities": [
+            _vulnerability(report, one, {"file": file}) for one in report.all_findings if wanted(one.component_purl)
+        ],
+        "dependency_files": [
+            {
+                "path": file,
+                "package_manager": "pip",
+                "dependencies": [{"package": {"name": one.name}, "version": one.version} for one in pinned],
+            }
+        ],
+    }
+    return msgspec.json.encode(document)
+
+
+def failed(kind: Kind, why: str, moment: str) -> bytes:
+    """The report of a scan that came to no end at `moment` (RFC 3339): nobody can take it for one without findings."""
+    document: dict[str, Any] = {
+        "version": VERSION,
+        "scan": _scan(kind, moment, [{"level": "fatal", "value": why}], failed=True),
+        "vulnerabilities": [],
+    }
+    return msgspec.json.encode(document | ({"dependency_files": []} if kind == "dependency_scanning" else {}))

@@ -18,7 +18,7 @@ from tidewaiter.inspection.layer_facts import Collector, FoundBuild
 _MAGIC = b"\x7fELF"
 BEGINNINGS = (SERVING, "libcud")
 """Of the names of files about which `wants` is asked."""
-_WINDOW = 1 << 20
+_WINDOW = 1 << 18
 _LONGEST = 256
 _SERVER_VERSION = re.compile(
     rb"(?<![\w.])(\d{1,4}\.\d{1,4}\.\d{1,4}(?:-(?:alpha|beta|rc)\.?\d{0,3})?)\+\w{1,40}\.sha\.[\w-]{1,80}"

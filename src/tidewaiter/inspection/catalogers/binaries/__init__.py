@@ -21,7 +21,8 @@ _HEADERS = 128
 """Program headers that are looked at; linkers write about a dozen."""
 _LOAD = 1
 _WRITABLE = 2
-_WINDOW = 1 << 20
+_WINDOW = 1 << 18
+"""Bytes that are looked at at once: few enough to stay in the processor's cache while they are copied and searched."""
 
 
 class _Layout(NamedTuple):
