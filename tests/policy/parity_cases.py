@@ -208,6 +208,18 @@ _OLD = {"state": "present", "created": "2025-01-01T00:00:00Z", "age_days": 395}
 MUTATIONS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "root": {"image__user": "root", "image__runs_as_root": True},
+    "analysed": {"analysis": {"ran": True, "findings": [], "not_checked": []}},
+    "analysed in part": {
+        "analysis": {
+            "ran": True,
+            "findings": [
+                {"kind": kind, "severity": severity, "count": 2}
+                for kind in ("lint", "secrets", "confusion")
+                for severity in ("critical", "high", "low")
+            ],
+            "not_checked": ["bandit: it is not installed here"],
+        }
+    },
     "user with quotes": {"image__user": 'quo"ted\\ü', "image__runs_as_root": True},
     "shells": {"programs": [{"path": path, "kind": "shell"} for path in ("/bin/sh", "/bin/bash", "/a")]},
     "tools": {

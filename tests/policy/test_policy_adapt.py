@@ -224,18 +224,22 @@ def test_not_checked_packages_are_counted_by_ecosystem_and_reason() -> None:
 
 
 def test_age_is_counted_from_each_feed() -> None:
-    """Days since the data's own date; a date that is none leaves the age unknown, never young by accident."""
+    """Days since the data's own date; one that is none, or over a day ahead of the clock, leaves the age unknown."""
     feeds = built(
         scan(
             coverage=(
                 Coverage(ecosystem="PyPI", entries=1, as_of="2026-01-23T00:00:00Z", source="s"),
                 Coverage(ecosystem="Debian:12", entries=1, as_of="", source="s"),
+                Coverage(ecosystem="npm", entries=1, as_of="2026-02-01T11:00:00Z", source="s"),
+                Coverage(ecosystem="Go", entries=1, as_of="2026-02-01T13:00:00Z", source="s"),
             )
         )
     ).advisories.feeds
     assert [(feed.ecosystem, feed.as_of, feed.age_days) for feed in feeds] == [
         ("PyPI", "2026-01-23T00:00:00Z", 8),
         ("Debian:12", "", 0),
+        ("npm", "2026-02-01T11:00:00Z", 0),
+        ("Go", "", 0),
     ]
 
 
@@ -270,8 +274,12 @@ def test_attached_document_is_told_by_its_newest() -> None:
 
 
 def test_passing_of_time_alone_changes_no_question() -> None:
-    """The age of what is attached is no part of what a verdict is named by; when it was made is."""
+    """When what is attached was made is no part of what a verdict is named by, nor that it follows an allow."""
     old, older = (document([NOW], NOW + dt.timedelta(days=days), otherwise="absent") for days in (1, 2))
     asked = [msgspec.structs.replace(NOTHING_KNOWN, signature=one) for one in (old, older)]
     assert made(attached=asked[0]).without_times() == made(attached=asked[1]).without_times()
     assert made(attached=asked[0]).without_times() != made().without_times()
+    follows = msgspec.structs.replace(NOTHING_KNOWN, signature=document([], NOW, otherwise="follows"))
+    assert made(attached=follows).without_times() == made(attached=asked[0]).without_times()
+    absent = msgspec.structs.replace(NOTHING_KNOWN, signature=document([], NOW, otherwise="absent"))
+    assert made(attached=follows).without_times() != made(attached=absent).without_times()

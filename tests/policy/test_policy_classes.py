@@ -1,7 +1,7 @@
 """Answers that are worked out once for a class of images are those that every image alone would get."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,14 @@ from parity_cases import DOCUMENTS, ENVIRONMENTS, MUTATIONS
 from policy_documents import FINDING, PASSING, change, document, make_pack
 
 from tidewaiter.core import limits
+from tidewaiter.core.errors import InputError
+from tidewaiter.oci.digest import Digest
+from tidewaiter.policy import classes
 from tidewaiter.policy.classes import ClassEngine, paths_read
-from tidewaiter.policy.engine import EmbeddedEngine, Evaluation, PackageAnswer
+from tidewaiter.policy.engine import EmbeddedEngine, Evaluation, PackageAnswer, WaitingEngine
 from tidewaiter.policy.input import PolicyInput
 from tidewaiter.policy.pack import Pack, default_pack
-from tidewaiter.policy.verdict import decide
+from tidewaiter.policy.verdict import Verdict, decide
 
 NAMES: list[dict[str, Any]] = [
     {},
@@ -32,10 +35,12 @@ class Counting:
         self.engine = engine
         self.pack = engine.pack
         self.asked: list[PolicyInput] = []
+        self.told: list[tuple[PolicyInput, Collection[str] | None]] = []
 
-    def evaluate(self, document: PolicyInput) -> Evaluation:
+    def evaluate(self, document: PolicyInput, packages: Collection[str] | None = None) -> Evaluation:
         self.asked.append(document)
-        return self.engine.evaluate(document)
+        self.told.append((document, packages))
+        return self.engine.evaluate(document, packages)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +143,7 @@ class Failing:
             Evaluation({"p": PackageAnswer(msgspec.Raw(b"[]"))}),
         ]
 
-    def evaluate(self, document: PolicyInput) -> Evaluation:
+    def evaluate(self, document: PolicyInput, packages: Collection[str] | None = None) -> Evaluation:
         return self.answers.pop(0)
 
 
@@ -162,3 +167,165 @@ def test_answers_are_forgotten_beyond_the_bound(embedded: EmbeddedEngine, monkey
         question = document(environment=environment, now="2026-01-31T12:00:01Z", findings=[FINDING])
         assert decide(question, classes) == decide(question, embedded)
     assert len(classes._answers) == packages
+
+
+class Kept:
+    """A memory that outlives engines."""
+
+    def __init__(self) -> None:
+        self.answers: dict[Digest, bytes] = {}
+
+    def recall(self, keys: Collection[Digest]) -> Mapping[Digest, bytes]:
+        return {key: self.answers[key] for key in keys if key in self.answers}
+
+    def keep(self, answers: Mapping[Digest, bytes]) -> None:
+        self.answers.update(answers)
+
+
+def _verdict(engine: Counting, memory: Kept, asked: PolicyInput, *, name: str = "one") -> Verdict:
+    with ClassEngine(engine, memory, name=name) as classes:
+        return decide(asked, classes)
+
+
+def test_what_a_memory_holds_needs_no_engine(embedded: EmbeddedEngine) -> None:
+    """A second process asks nothing, about another image of the class too; the verdict is that of the engine."""
+    memory, counting = Kept(), Counting(embedded)
+    asked = document(findings=[FINDING])
+    like = document(findings=[FINDING], image__digest="sha256:" + "e" * 64, packages__python={"unknown": ["1"]})
+    first = _verdict(counting, memory, asked)
+    assert len(counting.asked) == 1
+    assert _verdict(counting, memory, asked) == first == decide(asked, embedded)
+    assert _verdict(counting, memory, like) == decide(like, embedded)
+    assert len(counting.asked) == 1
+
+
+def test_what_is_prepared_is_asked_once_and_in_parts(embedded: EmbeddedEngine) -> None:
+    """Each question of many documents is asked once, of packages that lack an answer; evaluating asks none."""
+    memory, counting = Kept(), Counting(embedded)
+    names = [{"image__digest": "sha256:" + digit * 64} for digit in "abc"] + [{"image__tag": "latest"}]
+    documents = [document(findings=[FINDING], **changes) for changes in names]
+    with ClassEngine(counting, memory) as answers:
+        answers.prepare(documents)
+        assert [packages for _, packages in counting.told] == [None, {"tidewaiter.name"}]
+        found = [answers.evaluate(one) for one in documents]
+        assert found == [embedded.evaluate(one) for one in documents]
+        assert found[1] is found[2]
+        assert len(counting.asked) == answers.asked == 2
+    with ClassEngine(counting, memory) as answers:
+        answers.prepare(documents)
+        assert [answers.evaluate(one) for one in documents] == found
+        assert answers.asked == 0
+
+
+def test_preparing_stops_where_something_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule that fails is not tried on all documents twice; evaluating says of each that it failed."""
+    monkeypatch.setattr(classes, "_TOGETHER", 1)
+    rego = 'package p\n\nresults contains 1 / 0 if input.image.tag != "x"\n'
+    with EmbeddedEngine(make_pack(tmp_path, rego, "a.b")) as engine:
+        counting = Counting(engine)
+        documents = [document(image__tag=f"1.{number}") for number in range(3)]
+        with ClassEngine(counting) as answers:
+            answers.prepare(documents)
+            assert len(counting.asked) == 2
+            assert all(answers.evaluate(one).packages["p"].error for one in documents)
+
+
+def test_an_engine_answers_for_some_packages(embedded: EmbeddedEngine) -> None:
+    """What it answers for them is what it answers for them among all."""
+    whole = embedded.evaluate(document(findings=[FINDING])).packages
+    wanted = {"tidewaiter.name", "tidewaiter.advisories", "tidewaiter.unheard"}
+    some = embedded.evaluate(document(findings=[FINDING]), wanted).packages
+    assert some == {name: whole[name] for name in sorted(wanted & whole.keys())}
+    assert len(some) == 2
+
+
+def test_another_engine_or_pack_asks_for_itself(embedded: EmbeddedEngine, tmp_path: Path) -> None:
+    """What one program answered for one pack is no answer of another."""
+    memory, counting = Kept(), Counting(embedded)
+    _verdict(counting, memory, document())
+    _verdict(counting, memory, document(), name="another")
+    assert len(counting.asked) == 2
+    with EmbeddedEngine(make_pack(tmp_path, PASSING, "a.b")) as other:
+        changed = Counting(other)
+        assert _verdict(changed, memory, document()) == decide(document(), other)
+        assert len(changed.asked) == 1
+
+
+def test_a_waiver_and_the_passing_of_days_ask_again(embedded: EmbeddedEngine) -> None:
+    """A finding that is waived, and data that grew older, are another class."""
+    memory, counting = Kept(), Counting(embedded)
+    feed = {"ecosystem": "PyPI", "as_of": "2026-01-30T00:00:00Z", "age_days": 2}
+    for number, changes in enumerate(
+        (
+            {"findings": [FINDING]},
+            {"findings": [{**FINDING, "waived_by": "W-1"}]},
+            {"findings": [FINDING], "advisories__feeds": [feed]},
+            {"findings": [FINDING], "advisories__feeds": [{**feed, "age_days": 9}]},
+        ),
+        start=1,
+    ):
+        with ClassEngine(counting, memory) as classes:
+            assert classes.evaluate(document(**changes)) == embedded.evaluate(document(**changes))
+        assert len(counting.asked) == number
+
+
+@pytest.mark.parametrize("stored", [b"", b"{}", b"null", b'{"value":1,"error":"x"}', b'["a"', b"[" * 5000])
+def test_an_odd_memory_is_not_believed(embedded: EmbeddedEngine, stored: bytes) -> None:
+    """What is kept there and is no answer, or an error, is asked for again."""
+    memory, counting = Kept(), Counting(embedded)
+    first = _verdict(counting, memory, document())
+    memory.answers = dict.fromkeys(memory.answers, stored)
+    assert _verdict(counting, memory, document()) == first
+
+
+def test_errors_are_not_kept(tmp_path: Path) -> None:
+    """A rule that failed to evaluate is tried again by the next process."""
+    memory = Kept()
+    with EmbeddedEngine(make_pack(tmp_path, "package p\n\nresults contains 1 / 0\n", "a.b")) as engine:
+        counting = Counting(engine)
+        for number in (1, 2):
+            assert _verdict(counting, memory, document()).undetermined
+            assert len(counting.asked) == number
+
+
+def test_an_engine_that_waits_starts_with_the_first_question(tmp_path: Path) -> None:
+    """Nothing runs before; what is wrong with the pack is said when it is asked, and the engine ends with the block."""
+    pack = make_pack(tmp_path, PASSING, "a.b")
+    made: list[EmbeddedEngine] = []
+
+    def start() -> EmbeddedEngine:
+        made.append(EmbeddedEngine(pack))
+        return made[0]
+
+    with WaitingEngine(pack, start) as waiting:
+        assert made == []
+        assert decide(document(), waiting).allowed
+        assert decide(document(), waiting).allowed
+        assert len(made) == 1
+    assert made[0].evaluate(document()).packages  # closed: a new child for the one question
+    made[0].close()
+    wrong = make_pack(tmp_path, "package p\n\nresults contains input.imagee\n", "a.b")
+    with WaitingEngine(wrong, lambda: EmbeddedEngine(wrong)) as waiting, pytest.raises(InputError):
+        waiting.evaluate(document())
+
+
+def test_a_memory_gets_answers_in_parts(embedded: EmbeddedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many images do not pile answers up until the end."""
+    monkeypatch.setattr(classes, "_AT_ONCE", 1)
+    memory = Kept()
+    with ClassEngine(embedded, memory) as engine:
+        engine.evaluate(document())
+        assert memory.answers
+        assert engine.evaluate(document()) == embedded.evaluate(document())
+
+
+@pytest.mark.parametrize(
+    ("body", "kept"), [("input.now != x", 1), ("count(input) > 0", 1), ("input.image.tag != x", 2)]
+)
+def test_an_answer_about_the_time_is_not_kept(tmp_path: Path, body: str, kept: int) -> None:
+    """Nobody asks that question again; only the names of the packages are kept then."""
+    rego = PASSING.rstrip() + f' if {{\n\tx := "never"\n\t{body}\n}}\n'
+    memory = Kept()
+    with EmbeddedEngine(make_pack(tmp_path, rego, "a.b")) as engine, ClassEngine(engine, memory) as answers:
+        assert decide(document(), answers).allowed
+    assert len(memory.answers) == kept

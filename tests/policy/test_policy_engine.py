@@ -74,6 +74,7 @@ def test_endless_rule_is_killed_and_denies(tmp_path: Path) -> None:
             os.kill(before, 0)
 
 
+@pytest.mark.thorough
 def test_endless_rule_of_one_team_delays_no_other(tmp_path: Path) -> None:
     """While one team's rule runs to its deadline, another team's images are decided at once."""
     slow = make_pack(tmp_path, SWITCHED.format(explosion=ENDLESS), "a.b")

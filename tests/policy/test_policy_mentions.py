@@ -39,12 +39,14 @@ def test_the_default_pack_is_sent_the_packages_that_it_looks_for() -> None:
     asked = document(
         packages__python={"numpy": ["2.1.0"], "notebook": ["7.0"]},
         packages__deb={"libc6": ["2.36"], "openssh-server": ["9.2"]},
+        packages__licenses={"MIT": ["numpy"], "MIT AND sspl-1.0": ["libc6"], "AGPL\u212a": ["other"]},
         findings=[FINDING],
     )
     sent = Needs(default_pack()).of(asked)
     assert sent.packages.python == {"notebook": ("7.0",)}
     assert sent.packages.deb == {"openssh-server": ("9.2",)}
-    assert (sent.packages.licenses, sent.findings) == (asked.packages.licenses, asked.findings)
+    assert sent.packages.licenses == {"MIT AND sspl-1.0": ("libc6",), "AGPL\u212a": ("other",)}
+    assert sent.findings == asked.findings
     assert (sent.image.labels, sent.image.entrypoint) == ({}, ())
     assert sent.image.annotations == asked.image.annotations
 
@@ -114,6 +116,43 @@ def test_a_lookup_finds_what_there_is(tmp_path: Path, body: str) -> None:
         assert b'"evidence":["2.1.0"]' in _dense(engine.evaluate(document(**PACKAGES)).packages["p"].value)
         bare = document(packages__python={"torch": ["2.4"]})
         assert b'"evidence":[]' in _dense(engine.evaluate(bare).packages["p"].value)
+
+
+LICENSES = (
+    "some version, packages in input.packages.licenses\n\tsome word in parameters.words\n"
+    "\tcontains(lower(version), lower(word))"
+)
+LICENSE_DATA = '{"lists": {"parameters": {"words": ["AGPL-3.0"], "odd": ["\u212a"]}}}'
+
+
+@pytest.mark.parametrize(
+    ("modules", "sent"),
+    [
+        ({"p.rego": rule(LICENSES)}, {"agpl-3.0-only"}),
+        ({"p.rego": rule(f"{LICENSES}\n\tlower(word) != 1")}, None),
+        ({"p.rego": rule(f"{LICENSES}\n\tword == lower(word)")}, {"agpl-3.0-only"}),
+        ({"p.rego": rule(LICENSES.replace("contains", "not contains"))}, None),
+        ({"p.rego": rule(f"{LICENSES} == false")}, None),
+        ({"p.rego": rule(f"{LICENSES}\n\tin {{false}}")}, None),
+        ({"p.rego": rule(f"{LICENSES}\n\t== false")}, None),
+        ({"p.rego": rule(LICENSES.replace("words", "odd"))}, None),
+        ({"p.rego": rule(LICENSES.replace("word in", "version in"))}, None),
+        ({"p.rego": rule(LICENSES.replace(", packages", ", version"))}, None),
+        ({"p.rego": rule(f"{LICENSES}\n\tcount(input.packages.licenses) > 0")}, None),
+        ({"p.rego": rule(LICENSES), "q.rego": 'package p\n\nlower(_) := "mit"\n'}, None),
+        ({"p.rego": rule(LICENSES), "q.rego": 'package p\n\nx := [1]lower(_) := "mit"\n'}, None),
+        ({"p.rego": rule(LICENSES), "q.rego": "package p\n\nimport data.other.lower\n"}, None),
+        ({"p.rego": rule(LICENSES), "q.rego": 'package p\n\nparameters := {"words": ["MIT"]}\n'}, None),
+    ],
+)
+def test_licences_without_the_words_are_not_sent(
+    tmp_path: Path, modules: dict[str, str], sent: set[str] | None
+) -> None:
+    """Expressions go that hold a word of the list; written in any other way, the rule is sent all of them (None)."""
+    pack = make_pack(tmp_path, modules, "a.b", data=LICENSE_DATA)
+    every = {"MIT": ["a"], "agpl-3.0-only": ["b"]}
+    found = Needs(pack).of(document(packages__licenses=every)).packages.licenses
+    assert found.keys() == (every.keys() if sent is None else sent)
 
 
 def _dense(value: msgspec.Raw) -> bytes:

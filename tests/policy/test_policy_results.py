@@ -4,7 +4,7 @@ import pytest
 from policy_documents import PASSING, document, make_pack
 
 from tidewaiter.policy.engine import EmbeddedEngine, Evaluation
-from tidewaiter.policy.results import RuleResult, compare
+from tidewaiter.policy.results import Comparing, RuleResult, compare
 from tidewaiter.policy.verdict import decide
 
 RESULT = '{"id": "a.b", "status": "pass", "evidence": [], "remedy": ""}'
@@ -15,6 +15,8 @@ def results(parent: Path, rego: str | dict[str, str], *rules: str) -> tuple[Rule
     with EmbeddedEngine(make_pack(parent, rego, *rules)) as engine:
         found = compare(engine.pack.rules, engine.evaluate(document()))
         assert decide(document(), engine).allowed == all(item.status == "pass" for item in found)
+        comparing = Comparing(engine.pack)
+        assert [comparing.compare(engine.evaluate(document())) for _ in range(2)] == [found, found]
         return found
 
 

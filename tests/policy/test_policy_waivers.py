@@ -155,6 +155,36 @@ def test_two_people_stand_behind_a_waiver_for_production(reviewer: str) -> None:
     assert waivers.approve(one, "Bert", NOW).reviewer == "Bert"
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("Ann", " ann ", True),
+        ("\uff21\uff2e\uff2e", "ann", True),
+        ("\u0430nn", "ann", True),
+        ("\u0410NN", "ann", True),
+        ("ann\ufe0f", "ann", True),
+        ("ann\u2800", "ann", True),
+        ("Jos\u00e9", "jose", True),
+        ("Stra\u00dfe", "STRASSE", True),
+        ("\u0418\u0432\u0430\u043d", "\u0438\u0432\u0430\u043d", True),
+        ("ann", "bob", False),
+        ("\u0410\u043d\u043d\u0430", "Anna", False),
+        ("\u738b\u4f1f", "\u738b\u82b3", False),
+    ],
+)
+def test_a_name_that_looks_like_another_is_no_second_person(one: str, other: str, same: bool) -> None:
+    """Case, width, blanks, accents, unseen characters and look-alike letters make no other person."""
+    assert waivers.same_person(one, other) is same
+    assert waivers.same_person(other, one) is same
+
+
+@pytest.mark.parametrize("name", ["", " ", "ann\u200b", "ann\u034f", "\u3164", "--", "a" * 101, "a\nb"])
+def test_a_person_has_a_name_that_is_seen(name: str) -> None:
+    """Nothing, too much, and what nobody sees, is no name."""
+    with pytest.raises(InputError):
+        waivers.person(name)
+
+
 def test_one_person_is_enough_elsewhere() -> None:
     """For staging the reviewer may be the owner; the name is kept all the same."""
     assert waivers.approve(asked(scope(environments=("staging",))), "Anna", NOW).reviewer == "Anna"

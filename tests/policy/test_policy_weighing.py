@@ -1,6 +1,7 @@
 """Waivers in a decision: what they take out of it, what they never do, and what the verdict says of them."""
 
 import datetime as dt
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tidewaiter.policy.engine import EmbeddedEngine, Evaluation
 from tidewaiter.policy.input import PolicyInput
 from tidewaiter.policy.pack import Pack, default_pack
 from tidewaiter.policy.scope import Scope
-from tidewaiter.policy.verdict import Verdict, decide
+from tidewaiter.policy.verdict import ENVIRONMENTS, Decider, Verdict, decide
 from tidewaiter.policy.waivers import Waiver
 
 NOW = clock.parse_rfc3339("2026-01-31T12:00:00Z")
@@ -343,3 +344,20 @@ def test_a_verdict_with_waivers_is_read_back(engine: EmbeddedEngine) -> None:
     some = [waiver(), waiver("W-2", image="speech/*")]
     verdict = decide(document(findings=[FINDING]), engine, waivers=some)
     assert msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict) == verdict
+
+
+def test_a_verdict_does_not_depend_on_those_before(engine: EmbeddedEngine) -> None:
+    """Decided after others by the same `Decider`, every verdict is, to the last byte, the one that it is alone."""
+    waivers = (waiver(), waiver("W-2", advisory="CVE-2024-2", environments=ENVIRONMENTS), waiver("W-3", rule=RULE))
+    for given in ((), waivers):
+        decider = Decider(engine, given)
+        said = []
+        for tag, findings, environment in itertools.product(
+            ("0123456789ab", "latest"), ((), (FINDING,), (FINDING, SECOND)), ENVIRONMENTS
+        ):
+            asked = document(image__tag=tag, findings=list(findings), programs=[SHELL], environment=environment)
+            found = decider.decide(asked, evidence={"findings": asked.image.digest})
+            alone = decide(asked, engine, evidence={"findings": asked.image.digest}, waivers=given)
+            assert msgspec.json.encode(found) == msgspec.json.encode(alone)
+            said.append(found.id)
+        assert len(set(said)) == len(said) > 10

@@ -3,7 +3,7 @@
 import datetime as dt
 import re
 from collections.abc import Iterable
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from tidewaiter.advisories.advisory import family
 from tidewaiter.advisories.finding import Finding, NotChecked, ScanResult
@@ -14,7 +14,9 @@ from tidewaiter.inspection.facts import Exposed, FrameworkRecord, ImageFacts
 from tidewaiter.oci.reference import LayoutReference, Reference, RegistryReference, StoreReference
 from tidewaiter.policy.input import (
     NO_BASE,
+    NOT_ANALYSED,
     AdvisoriesInput,
+    AnalysisInput,
     AttachedInput,
     BaseInput,
     DocumentInput,
@@ -40,6 +42,8 @@ NOTHING_KNOWN = AttachedInput(sbom=_UNKNOWN, provenance=_UNKNOWN, signature=_UNK
 """Nobody looked what is attached to the image."""
 
 _EXAMPLES = 5
+_AHEAD = 1
+"""Days that another clock may be ahead."""
 _LICENSE = 500
 # At the end, or before what names the platform or the base that the image was put on.
 _DIRTY = re.compile(r"-dirty(-|$)")
@@ -58,6 +62,7 @@ def build_input(
     dirty: bool | None = None,
     builder: str = LOCAL_BUILDER,
     registered_builders: Iterable[str] = (),
+    analysis: AnalysisInput = NOT_ANALYSED,
 ) -> PolicyInput:
     """What the rules of `environment` are asked about.
 
@@ -72,6 +77,7 @@ def build_input(
         dirty: whether the build's inputs differed from the commit; None reads it from the tag.
         builder: the builder as a verified provenance names it.
         registered_builders: builders that the server's settings accept.
+        analysis: what the analysis of the sources found, where it is known.
     """
     name, tag, pinned = _named(reference)
     return PolicyInput(
@@ -104,12 +110,20 @@ def build_input(
             deb=_versions(facts.components, "deb"),
             licenses=_licenses(facts.components),
         ),
-        findings=_findings(scan.findings),
-        suppressed=tuple(map(_suppressed, scan.suppressed)),
-        not_checked=_not_checked((*scan.not_checked, *map(_unread, facts.unread))),
-        advisories=AdvisoriesInput(revision=scan.revision, feeds=_feeds(scan, now)),
+        **matched(scan, facts.unread, now),
         settings=SettingsInput(registered_builders=tuple(sorted(set(registered_builders) - {LOCAL_BUILDER}))),
+        analysis=analysis,
     )
+
+
+def matched(scan: ScanResult, unread: Iterable[str], now: dt.datetime) -> dict[str, Any]:
+    """The fields of the policy input that advisories change; `unread` is metadata that inspection could not read."""
+    return {
+        "findings": _findings(scan.findings),
+        "suppressed": tuple(map(_suppressed, scan.suppressed)),
+        "not_checked": _not_checked((*scan.not_checked, *map(_unread, unread))),
+        "advisories": AdvisoriesInput(revision=scan.revision, feeds=_feeds(scan, now)),
+    }
 
 
 def document(
@@ -273,8 +287,12 @@ def _feeds(scan: ScanResult, now: dt.datetime) -> tuple[FeedInput, ...]:
     feeds = []
     for coverage in scan.coverage:
         try:
-            as_of, age = coverage.as_of, max(0, coverage.age_days(now))
+            as_of, age = coverage.as_of, coverage.age_days(now)
         except ValueError:
             as_of, age = "", 0
+        if age < -_AHEAD:
+            # A clock was set back: nobody knows how old the data is.
+            as_of = ""
+        age = max(0, age)
         feeds.append(FeedInput(ecosystem=coverage.ecosystem, as_of=as_of, age_days=age))
     return tuple(feeds)

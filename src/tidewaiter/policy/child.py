@@ -1,10 +1,12 @@
 """The process that runs Rego: started by `engine`, without keys, environment, files or network.
 
 Frames both ways are a length (four bytes, big-endian) and that many bytes. The first byte of a request says what it
-is: `L` loads a pack, `E` evaluates a document, `T` runs one test, `R` tells what rules read. Answers are JSON. Only the
-standard library and the engine are imported here, so that a child starts fast and holds little that could be misused.
+is: `L` loads a pack, `E` evaluates a document, `P` some packages of it (their names in a line before the document), `T`
+runs one test, `R` tells what rules read. Answers are JSON. Only the standard library and the engine are imported here,
+so that a child starts fast and holds little that could be misused.
 """
 
+import gc
 import json
 import re
 import sys
@@ -71,7 +73,10 @@ def _load(loaded: _Loaded, request: dict[str, object]) -> bytes:
         loaded.engine.eval_query_as_json("1")
     except Exception as error:  # noqa: BLE001  # the binding raises RuntimeError and more
         return _refused([_reason(error)])
-    return _contents(loaded, trees)
+    answer = _contents(loaded, trees)
+    # What was loaded stays: no collection looks at it again while somebody waits for an answer.
+    gc.freeze()
+    return answer
 
 
 def _contents(loaded: _Loaded, trees: list[syntax.Module]) -> bytes:
@@ -93,12 +98,12 @@ def _contents(loaded: _Loaded, trees: list[syntax.Module]) -> bytes:
     return json.dumps({"packages": loaded.packages, "tests": cases}).encode()
 
 
-def _evaluate(loaded: _Loaded, document: bytes) -> bytes:
+def _evaluate(loaded: _Loaded, document: bytes | bytearray, packages: list[str]) -> bytes:
     # A copy for each evaluation: nothing of one document is left for the next.
     engine = loaded.engine.clone()
     engine.set_input_json(document.decode())
     parts = []
-    for package in loaded.packages:
+    for package in packages:
         try:
             value = engine.eval_rule_as_json(f"data.{package}.results")
             answer = '{"error":"results is undefined"}' if value == _UNDEFINED else '{"value":' + value + "}"
@@ -133,7 +138,11 @@ def main() -> None:
         if kind == b"L":
             answer = _load(loaded, json.loads(body))
         elif kind == b"E":
-            answer = _evaluate(loaded, body)
+            answer = _evaluate(loaded, body, loaded.packages)
+        elif kind == b"P":
+            names, _, document = body.partition(b"\n")
+            wanted = set(json.loads(names))
+            answer = _evaluate(loaded, document, [name for name in loaded.packages if name in wanted])
         elif kind == b"R":
             answer = json.dumps(Reader(loaded.trees).read(json.loads(body))).encode()
         elif kind == b"T":

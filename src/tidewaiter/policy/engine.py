@@ -6,6 +6,8 @@ A child that dies, is late or answers oddly gives an `Evaluation` that says so; 
 
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, ExitStack
 from typing import Protocol, Self
 
 import msgspec
@@ -58,6 +60,47 @@ class Engine(Protocol):
 
     def evaluate(self, document: PolicyInput) -> Evaluation:
         """What the pack's rules say of `document`. Does not raise for what rules or children do."""
+
+
+class PartEngine(Engine, Protocol):
+    """An engine that can be asked some packages only."""
+
+    def evaluate(self, document: PolicyInput, packages: Collection[str] | None = None) -> Evaluation:
+        """As an engine; of `packages` alone (None: all of them), but it may answer for others, too."""
+
+
+class WaitingEngine:
+    """An engine that is started when it is first asked: where every answer is known, none is needed.
+
+    Use as a context manager; one thread at a time. What `start` raises, `evaluate` raises.
+    """
+
+    def __init__(self, pack: Pack, start: Callable[[], AbstractContextManager[PartEngine]]) -> None:
+        self.pack = pack
+        self._start = start
+        self._stack = ExitStack()
+        self._engine: PartEngine | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def started(self) -> bool:
+        """Whether something was asked."""
+        return self._engine is not None
+
+    def start(self) -> PartEngine:
+        """The engine, which runs now. Raises what its start raises."""
+        if self._engine is None:
+            self._engine = self._stack.enter_context(self._start())
+        return self._engine
+
+    def evaluate(self, document: PolicyInput, packages: Collection[str] | None = None) -> Evaluation:
+        """As the engine."""
+        return self.start().evaluate(document, packages)
 
 
 class _Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -137,17 +180,25 @@ class PooledEngine(ABC):
         for child in children:
             child.close()
 
-    def evaluate(self, document: PolicyInput) -> Evaluation:
-        """What the pack's rules say of `document`. Does not raise for what rules or children do."""
+    def evaluate(self, document: PolicyInput, packages: Collection[str] | None = None) -> Evaluation:
+        """What the rules of these packages (None: of all) say of `document`; others may answer, too.
+
+        Does not raise for what rules or children do.
+        """
         data = msgspec.json.encode(self._needs.of(document))
         if len(data) >= limits.POLICY_INPUT_BYTES:
             return Evaluation({}, f"the input is over {limits.POLICY_INPUT_BYTES} bytes")
+        kind, data = (b"E", data) if packages is None else self._of_some(data, packages)
         try:
-            return Evaluation(msgspec.json.decode(self._ask(b"E", data), type=dict[str, PackageAnswer]))
+            return Evaluation(msgspec.json.decode(self._ask(kind, data), type=dict[str, PackageAnswer]))
         except ChildError as error:
             return Evaluation({}, error.message)
         except (InputError, ValueError, RecursionError) as error:
             return Evaluation({}, f"the policy engine's process answered something odd: {error}")
+
+    def _of_some(self, document: bytes, packages: Collection[str]) -> tuple[bytes, bytes]:  # noqa: ARG002 - for those that can
+        """Kind and body of a request about some packages; here all of them are asked."""
+        return b"E", document
 
     def _ask(self, kind: bytes, body: bytes) -> bytes:
         with self._free:
@@ -209,6 +260,9 @@ class EmbeddedEngine(PooledEngine):
 
     def _child(self) -> Child:
         return Child(COMMAND, environment=ENVIRONMENT, seconds=self._seconds)
+
+    def _of_some(self, document: bytes, packages: Collection[str]) -> tuple[bytes, bytes]:
+        return b"P", b"%s\n%s" % (msgspec.json.encode(sorted(packages)), document)
 
     def run_test(self, name: str) -> PackageAnswer:
         """Value of one test rule.

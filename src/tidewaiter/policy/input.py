@@ -112,6 +112,10 @@ class DocumentInput(_Value, frozen=True):
     age_days: Count
     """Whole days from `created` to `now`; 0 when `created` is empty."""
 
+    def without_times(self) -> "DocumentInput":
+        """Whether it is there, or will be as soon as the image is allowed."""
+        return DocumentInput(state="present" if self.state == "follows" else self.state, created="", age_days=0)
+
 
 class AttachedInput(_Value, frozen=True):
     """What is attached to the image, as far as the catalog knows it."""
@@ -225,6 +229,27 @@ class SettingsInput(_Value, frozen=True):
     registered_builders: tuple[str, ...]
 
 
+class AnalysedInput(_Value, frozen=True):
+    """Findings of one kind and severity in the sources; those that somebody wants left as they are do not count."""
+
+    kind: Literal["lint", "secrets", "confusion", "dependencies"]
+    severity: Literal["critical", "high", "medium", "low", "info"]
+    count: Count
+
+
+class AnalysisInput(_Value, frozen=True):
+    """What the analysis of the sources found before the image was built; it is known where the image was built."""
+
+    ran: bool
+    """False: nobody knows what is in the sources; the rest is empty then."""
+    findings: tuple[AnalysedInput, ...]
+    not_checked: tuple[str, ...]
+    """What could not be looked at, and why; at most twenty of them."""
+
+
+NOT_ANALYSED = AnalysisInput(ran=False, findings=(), not_checked=())
+
+
 class PolicyInput(_Value, frozen=True):
     """The whole of `input`."""
 
@@ -243,18 +268,23 @@ class PolicyInput(_Value, frozen=True):
     advisories: AdvisoriesInput
     settings: SettingsInput
     suppressed: tuple[SuppressedInput, ...] = ()
+    analysis: AnalysisInput = NOT_ANALYSED
 
     def without_times(self) -> "PolicyInput":
-        """The same document with everything blanked that only the passing of time changes."""
+        """The same document with everything blanked that only the passing of time changes.
+
+        What follows an allow is there a moment later, so it is told as present. Only fields of `TIMED` change.
+        """
         feeds = tuple(msgspec.structs.replace(feed, age_days=0) for feed in self.advisories.feeds)
         attached = AttachedInput(
-            **{
-                name: msgspec.structs.replace(getattr(self.attached, name), age_days=0)
-                for name in AttachedInput.__struct_fields__
-            }
+            **{name: getattr(self.attached, name).without_times() for name in AttachedInput.__struct_fields__}
         )
         advisories = msgspec.structs.replace(self.advisories, feeds=feeds)
         return msgspec.structs.replace(self, now="", attached=attached, advisories=advisories)
+
+
+TIMED = frozenset({"now", "attached", "advisories"})
+"""Fields of the input in which `without_times` blanks something."""
 
 
 def json_schema() -> dict[str, object]:

@@ -17,7 +17,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
@@ -40,20 +40,28 @@ from tidewaiter.policy.pack import (
     read_files,
 )
 
+if TYPE_CHECKING:
+    from tidewaiter.policy.signatures import Trust
+
 _NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 _PACKAGE = re.compile(r"(?:[ \t\r\n]|#[^\n]*\n)*package[ \t]+([A-Za-z_][A-Za-z0-9_]*)(?=[.\[ \t\r\n#]|\Z)")
 _STRICTNESS: tuple[Level, ...] = ("off", "warn", "deny")
 _ENVIRONMENTS: tuple[Environment, ...] = get_args(Environment)
 
 
-def effective(sources: Sequence[Path]) -> Pack:
+def effective(sources: Sequence[Path], trusted: "Trust | None" = None) -> Pack:
     """The product's pack with the layers in `sources` (folders or bundles) on top, the lowest first.
 
+    Args:
+        sources: where they are.
+        trusted: whose signatures are taken, and whether each must have one; see `bundle.read`.
+
     Raises:
+        NotVerifiedError: a layer is not signed, or not by a key that is trusted.
         InputError: a layer is malformed, or would loosen what stands below it.
         LimitError: a layer is too large, or there are too many.
     """
-    return stack(default_pack(), [load_layer(source) for source in sources])
+    return stack(default_pack(), [load_layer(source, trusted) for source in sources])
 
 
 def stack(lowest: Pack, layers: Sequence[Layer]) -> Pack:
@@ -73,20 +81,21 @@ def stack(lowest: Pack, layers: Sequence[Layer]) -> Pack:
     return pack
 
 
-def write_layer(source: Path) -> tuple[bytes, Digest]:
+def write_layer(
+    source: Path, trusted: "Trust | None" = None, *, sign: bundle.Signer | None = None
+) -> tuple[bytes, Digest]:
     """A bundle of one pack as it is written, and its revision; raises as `load_layer` does."""
-    pack = load_layer(source).pack
-    return bundle.write(
-        read_files(source), revision=pack.revision, roots=_written_roots(pack), metadata={}
-    ), pack.revision
+    pack = load_layer(source, trusted).pack
+    files, roots_ = read_files(source, trusted), _written_roots(pack)
+    return bundle.write(files, revision=pack.revision, roots=roots_, metadata={}, sign=sign), pack.revision
 
 
-def write_whole(pack: Pack) -> bytes:
+def write_whole(pack: Pack, *, sign: bundle.Signer | None = None) -> bytes:
     """A bundle of all layers in one, without tests: for an OPA elsewhere. What the manifests say is in its metadata."""
     files = {module.path: module.text.encode() for module in pack.modules} | {"data.json": pack.data}
     rules = msgspec.to_builtins(pack.rules)
     metadata = {"name": pack.name, "layers": pack.layers or (pack.name,), "rules": rules}
-    return bundle.write(files, revision=pack.revision, roots=roots(pack), metadata=metadata)
+    return bundle.write(files, revision=pack.revision, roots=roots(pack), metadata=metadata, sign=sign)
 
 
 def _written_roots(pack: Pack) -> frozenset[str]:

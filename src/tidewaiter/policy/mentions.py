@@ -9,14 +9,21 @@ it bounds what is read. Of the versions of packages less is enough where each us
     some VERSION in input.packages.python[NAME]
 
 with nothing between the two lines, where `parameters` is an import of data that is nothing else in any module, and LIST
-holds strings: then only names that are written there, or stand in LIST, can ever be looked up. Whatever is written in
-another way is read as reading everything.
+holds strings: then only names that are written there, or stand in LIST, can ever be looked up. Of licences less is
+enough where each use is
+
+    some EXPRESSION, NAMES in input.packages.licenses
+    some WORD in parameters.LIST
+    contains(lower(EXPRESSION), lower(WORD))
+
+since then an expression without any of the words never counts. Whatever is written in another way is read as reading
+everything.
 """
 
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -38,6 +45,12 @@ _TOKEN = re.compile(
     | \bsome[ ](?P<variable>{_NAME})[ ]in[ ](?P<list>{_NAME}(?:\.{_NAME})+)[ \t]*(?:;|\r?\n)\s*
       (?:some[ ](?!(?P=variable)[ ])(?P<version>{_NAME})[ ]in[ ])?
       input\.packages\.(?P<listed_in>python|deb)\[(?P=variable)\]
+    | \bsome[ ](?P<expression>{_NAME}),[ ](?!(?P=expression)[ ])(?P<holders>{_NAME})[ ]in[ ]
+      input\.packages\.licenses[ \t]*(?:;|\r?\n)\s*
+      some[ ](?!(?:(?P=expression)|(?P=holders))[ ])(?P<wanted>{_NAME})[ ]in[ ](?P<terms>{_NAME}(?:\.{_NAME})+)
+      [ \t]*(?:;|\r?\n)\s*contains\(lower\((?P=expression)\),[ ]lower\((?P=wanted)\)\)
+      (?=[ \t]*(?:\}}|(?:;|\r?\n)\s*(?!(?:in|with)\b)[A-Za-z_\}}]))
+    | (?:(?<=\()|(?<=,[ ])|(?<==[ ]))lower(?=\()
     | \bimport[ ]+data(?P<imported>(?:\.{_NAME})+)(?:[ ]+as[ ]+(?P<alias>{_NAME}))?[ \t]*(?=[\r\n;\#]|\Z)
     | \b(?P<root>input|data)\b(?P<path>(?:\.{_NAME})*)
     | \b(?P<word>{_NAME})(?P<dotted>(?:\.{_NAME})*)
@@ -45,7 +58,16 @@ _TOKEN = re.compile(
     """,
     re.ASCII | re.VERBOSE,
 )
-"""What matters of a text: comments and strings are tokens so that nothing in them is taken for anything else."""
+"""What matters of a text: comments and strings are tokens so that nothing in them is taken for anything else.
+
+`lower` behind a bracket, a comma or an equals sign is a call; anywhere else it may be the name of a rule.
+"""
+
+
+_VARIABLES = ("variable", "version", "expression", "holders", "wanted")
+"""Groups of `_TOKEN` that hold the name of a variable."""
+_LICENSES = "licenses"
+_LOWER = "lower"
 
 
 class Mentions(NamedTuple):
@@ -56,7 +78,7 @@ class Mentions(NamedTuple):
     written: frozenset[tuple[str, str]]
     """Kind of package, and the name that is looked up."""
     listed: frozenset[tuple[str, str, Path]]
-    """Kind of package, and where the names that are looked up stand: an import of data, the path of the list."""
+    """Kind of package, or `licenses`, and where the names that are looked up stand: an import of data, the list."""
     data: frozenset[Path]
     words: frozenset[str]
     """Words that stand alone, or may be a rule's."""
@@ -101,13 +123,16 @@ def _of_module(text: str) -> Mentions:
         for token in tokens
         if token["imported"]
     }
-    words = {token[name] for token in tokens for name in ("variable", "version") if token[name]}
+    words = {token[name] for token in tokens for name in _VARIABLES if token[name]}
     words |= {
         token["word"] for token in tokens if token["word"] and (not token["dotted"] or token["defined"] is not None)
     }
+    words |= {_LOWER} & {name for name, _ in imports}
     listed = set()
     inputs = {path for root, path in roots if root == "input"}
-    for kind, where in {(token["listed_in"], token["list"]) for token in tokens if token["listed_in"]}:
+    looked_up = {(token["listed_in"], token["list"]) for token in tokens if token["listed_in"]}
+    looked_up |= {(_LICENSES, token["terms"]) for token in tokens if token["terms"]}
+    for kind, where in looked_up:
         first, *rest = where.split(".")
         paths = [path for name, path in imports if name == first]
         if len(paths) == 1 and first != "data":
@@ -150,6 +175,10 @@ class Needs:
                 read |= {("packages", kind)}
             else:
                 self._names[kind] = tuple(sorted(names))
+        words = _names(_LICENSES, pack, said, modules)
+        if words is None or _LOWER in said.words or not all(map(str.isascii, words)):
+            read |= {("packages", _LICENSES)}
+        self._license = re.compile("|".join(map(re.escape, sorted(word.lower() for word in words or ()))) or r"(?!)")
         self._unread = {
             place: {name: empty for name, empty in fields.items() if not _touched(read, place, name)}
             for place, fields in _LARGE.items()
@@ -162,12 +191,25 @@ class Needs:
             if kind in unread:
                 versions = all_packages.python if kind == "python" else all_packages.deb
                 unread[kind] = {name: versions[name] for name in self._names[kind] if name in versions}
+        if _LICENSES in unread:
+            unread[_LICENSES] = self._licenses(all_packages.licenses)
         return msgspec.structs.replace(
             document,
             image=msgspec.structs.replace(document.image, **self._unread["image"]),
             packages=msgspec.structs.replace(all_packages, **unread),
             **self._unread[""],
         )
+
+    def _licenses(self, found: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        """Those whose expression holds one of the words; engines need not agree with Python beyond ASCII."""
+        together = "\n".join(found)
+        if together.isascii() and not self._license.search(together.lower()):
+            return {}
+        return {
+            expression: names
+            for expression, names in found.items()
+            if not expression.isascii() or self._license.search(expression.lower())
+        }
 
 
 def _touched(read: Iterable[Path], place: str, name: str) -> bool:

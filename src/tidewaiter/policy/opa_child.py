@@ -71,7 +71,7 @@ class _Server:
         said = self._log.read_text(errors="replace").replace(f"{self._pack}/rego/", "")
         return f"OPA ended with status {self._process.returncode}: {said.strip()[-_MESSAGE:]}"
 
-    def evaluate(self, document: bytes) -> bytes:
+    def evaluate(self, document: bytes | bytearray) -> bytes:
         """All packages in one question; one by one when that fails, to know which did."""
         body = b'{"input":' + document + b"}"
         status, data = self._ask(self.question.target, body)

@@ -7,21 +7,27 @@ that changes what stands below it is a layer (`policy.layers`).
 
 import importlib.resources
 import json
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
 from tidewaiter.core import limits
-from tidewaiter.core.errors import InputError, LimitError
+from tidewaiter.core.errors import InputError, LimitError, NotVerifiedError
 from tidewaiter.core.project import Environment
 from tidewaiter.oci.digest import Digest, of
 from tidewaiter.policy import bundle
+
+if TYPE_CHECKING:
+    from tidewaiter.policy.signatures import Trust
 
 Level = Literal["deny", "warn", "off"]
 RuleSeverity = Literal["critical", "high", "medium", "low"]
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
 _NEXT = "Mend the pack; `tidewaiter policy test` checks it."
+_HIDDEN = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\ufeff]")
+"""Some engines stop reading at a NUL; the others let a reviewer see another order, or another file, than engines do."""
 
 
 class Levels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -139,9 +145,9 @@ def load(source: Path) -> Pack:
     return layer.pack
 
 
-def load_layer(source: Path) -> Layer:
-    """The pack in a folder or bundle, and what it changes of those below it; raises as `load` does."""
-    files = read_files(source)
+def load_layer(source: Path, trusted: "Trust | None" = None) -> Layer:
+    """The pack in a folder or bundle, and what it changes of those below it; raises as `load` and `bundle.read` do."""
+    files = read_files(source, trusted)
     if "pack.toml" not in files:
         raise InputError(f"{source}: there is no pack.toml in it", next_step="Name a policy pack.", code="bad_pack")
     try:
@@ -172,11 +178,17 @@ def _is_test(path: str) -> bool:
     return path.endswith("_test.rego")
 
 
-def read_files(source: Path) -> dict[str, bytes]:
-    """The files of a pack by path, from its folder or its bundle, each within its limit; raises as `load` does."""
+def read_files(source: Path, trusted: "Trust | None" = None) -> dict[str, bytes]:
+    """The files of a pack by path, each within its limit; raises as `load_layer` does."""
     if source.is_file():
-        files = bundle.read(source)
+        files = bundle.read(source, trusted)
     elif source.is_dir():
+        if trusted is not None and trusted.required:
+            raise NotVerifiedError(
+                f"{source} is a folder, and policy must be signed",
+                next_step="Write a signed bundle of it with `tidewaiter policy bundle --key`, and name that.",
+                code="unsigned_pack",
+            )
         files = _folder(source)
     else:
         raise InputError(
@@ -210,6 +222,14 @@ def _module(path: str, data: bytes) -> Module:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}:1: not UTF-8: {error}", next_step="Save the file as UTF-8.") from error
+    hidden = _HIDDEN.search(text)
+    if hidden is not None:
+        line = text.count("\n", 0, hidden.start()) + 1
+        raise InputError(
+            f"{path}:{line}: it holds the character U+{ord(hidden[0]):04X}, which hides what is written",
+            next_step="Take the character out of the file.",
+            code="bad_pack",
+        )
     check_nesting(path, text)
     return Module(path, text)
 

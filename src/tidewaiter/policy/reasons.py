@@ -1,6 +1,6 @@
 """How each rule answers about one document: where it stands, which values it reads, what it says of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -9,6 +9,7 @@ from tidewaiter.policy.engine import Reading
 from tidewaiter.policy.input import PolicyInput
 from tidewaiter.policy.pack import Level, Pack
 from tidewaiter.policy.results import RuleResult, Status
+from tidewaiter.policy.verdict import Waived
 
 _SHOWN = 300
 
@@ -33,12 +34,29 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
     file: str
     line: int
     reads: tuple[Value, ...]
+    waived_by: tuple[str, ...] = ()
+    """Ids of the waivers without which the rule would count against the image, or count for more."""
 
 
 def reasons(
-    pack: Pack, document: PolicyInput, results: tuple[RuleResult, ...], readings: Mapping[str, Reading]
+    pack: Pack,
+    document: PolicyInput,
+    results: tuple[RuleResult, ...],
+    readings: Mapping[str, Reading],
+    waived: Iterable[Waived] = (),
 ) -> tuple[Reason, ...]:
-    """The reason of each result, in its order; what the pack's manifest does not know is always a reason to deny."""
+    """The reason of each result, in its order; what the pack's manifest does not know is always a reason to deny.
+
+    Args:
+        pack: whose rules they are.
+        document: what they were asked about; with waivers, as `weigh` marked it.
+        results: what they answered.
+        readings: where each rule stands, and what it reads.
+        waived: those of the verdict.
+    """
+    waivers: dict[str, list[str]] = {}
+    for one in waived:
+        waivers.setdefault(one.violation.rule, []).append(one.waiver)
     values = msgspec.to_builtins(document)
     nowhere = Reading(file="", line=0, reads=())
     found = []
@@ -56,6 +74,7 @@ def reasons(
                 file=reading.file,
                 line=reading.line,
                 reads=tuple(_value(values, path) for path in reading.reads),
+                waived_by=tuple(sorted(set(waivers.get(result.id, ())))),
             )
         )
     return tuple(found)

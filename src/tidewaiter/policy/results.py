@@ -1,13 +1,14 @@
 """Compares what an engine answered with what the manifest promises: exactly one result for each rule."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal
 
 import msgspec
 
 from tidewaiter.policy.engine import Evaluation
-from tidewaiter.policy.pack import Rule
+from tidewaiter.policy.pack import Pack, Rule
 
 Status = Literal["pass", "fail", "not_applicable", "undetermined"]
 
@@ -30,8 +31,11 @@ class _Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     remedy: str
 
 
+_ANSWERS = msgspec.json.Decoder(list[_Answer])
 _REMEDY = "Mend the policy pack: `tidewaiter policy test` shows what is wrong with it."
 _SHOWN = 100
+_KEPT = 1000
+"""Answers of packages."""
 
 
 def undetermined(name: str, why: str) -> RuleResult:
@@ -57,11 +61,10 @@ def compare(
             failed.append(answer.error)
             strange.append(undetermined(package, answer.error))
             continue
-        for item in _items(answer.value):
-            result = _read(item)
+        for result in _results(bytes(answer.value)):
             if isinstance(result, str):
                 strange.append(undetermined(package, result))
-            elif package.partition(".")[0] not in homes.get(result.id, package.partition(".")[0]):
+            elif not _is_at_home(package, result.id, homes):
                 strange.append(undetermined(result.id, f"package {package} of another layer gave a result for it"))
             else:
                 found.setdefault(result.id, []).append(result)
@@ -69,6 +72,45 @@ def compare(
     strange += [undetermined(name[:_SHOWN], "pack.toml has no such rule") for name in sorted(found.keys() - known)]
     missing = "; ".join(["it gave no result", *failed])
     return (*(_one(rule.id, found.get(rule.id, []), missing) for rule in rules), *strange)
+
+
+class Comparing:
+    """As `compare`, for many evaluations of one pack: what a package answered before is not looked at again."""
+
+    def __init__(self, pack: Pack) -> None:
+        self._pack = pack
+        self._known = {rule.id for rule in pack.rules}
+        self._finished = lru_cache(maxsize=_KEPT)(self._finish)
+
+    def compare(self, evaluation: Evaluation) -> tuple[RuleResult, ...]:
+        """The results, in the manifest's order."""
+        rules = self._pack.rules
+        together: dict[str, RuleResult] = {}
+        count = 0
+        for package, answer in evaluation.packages.items():
+            found = None if answer.error else self._finished(package, bytes(answer.value))
+            if found is None:
+                break
+            together |= found
+            count += len(found)
+        else:
+            # One result for each rule, and none beside them: nothing depends on what other packages answered.
+            if not evaluation.failure and count == len(together) == len(rules):
+                return tuple([together[rule.id] for rule in rules])
+        return compare(rules, evaluation, self._pack.homes)
+
+    def _finish(self, package: str, value: bytes) -> dict[str, RuleResult] | None:
+        """The results of a package by rule; None when they are not just one for each of some rules."""
+        answers = [answer for answer in _results(value) if not isinstance(answer, str)]
+        found = {answer.id: _one(answer.id, [answer], "") for answer in answers}
+        if len(found) < len(_results(value)) or not found.keys() <= self._known:
+            return None
+        return found if all(_is_at_home(package, name, self._pack.homes) for name in found) else None
+
+
+def _is_at_home(package: str, rule: str, homes: Mapping[str, frozenset[str]]) -> bool:
+    """Whether a package may give the result of a rule."""
+    return rule not in homes or package.partition(".")[0] in homes[rule]
 
 
 def _one(name: str, answers: list[_Answer], missing: str) -> RuleResult:
@@ -82,12 +124,21 @@ def _one(name: str, answers: list[_Answer], missing: str) -> RuleResult:
     return RuleResult(id=name, status=answer.status, evidence=answer.evidence, remedy=answer.remedy)
 
 
-def _items(value: msgspec.Raw) -> list[msgspec.Raw]:
-    """Elements of a set or array; anything else is one element, which is a result or is malformed."""
+@lru_cache(maxsize=_KEPT)
+def _results(value: bytes) -> Sequence[_Answer | str]:
+    """Elements of a set or array; anything else is one element, which is a result or is malformed.
+
+    Kept, since images of a class have the same answers.
+    """
     try:
-        return msgspec.json.decode(value, type=list[msgspec.Raw])
+        return tuple(_ANSWERS.decode(value))
     except (ValueError, RecursionError):
-        return [value]
+        pass  # which of them it is, is told one by one
+    try:
+        items = msgspec.json.decode(value, type=list[msgspec.Raw])
+    except (ValueError, RecursionError):
+        items = [msgspec.Raw(value)]
+    return tuple(_read(item) for item in items)
 
 
 def _read(item: msgspec.Raw) -> _Answer | str:

@@ -10,7 +10,7 @@ Findings that a waiver of their advisory covers are marked before anything is as
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -18,10 +18,11 @@ from tidewaiter.core import clock, limits
 from tidewaiter.core.errors import InputError
 from tidewaiter.core.project import Environment
 from tidewaiter.oci.digest import Digest, of
-from tidewaiter.policy.engine import Engine
+from tidewaiter.policy.engine import Engine, Evaluation
+from tidewaiter.policy.fingerprint import Fingerprints, canonical
 from tidewaiter.policy.input import FindingInput, NotCheckedInput, PolicyInput
 from tidewaiter.policy.pack import Pack, RuleSeverity
-from tidewaiter.policy.results import RuleResult, compare
+from tidewaiter.policy.results import Comparing, RuleResult
 from tidewaiter.policy.waivers import Waiver
 from tidewaiter.policy.weighing import RefusedWaiver, Weighed, nearness, weigh, why_not
 
@@ -110,95 +111,179 @@ def decide(
     Raises:
         InputError: the environment is unknown, `now` is no time, or `lifetime` is too long.
     """
-    environment = check_environment(document.environment)
+    return Decider(engine, waivers).decide(document, evidence=evidence, lifetime=lifetime)
+
+
+class _Outcome(NamedTuple):
+    """What an evaluation means in an environment before any waiver, and its results in JSON."""
+
+    evaluation: Evaluation
+    results: msgspec.Raw
+    violations: tuple[Violation, ...]
+    warnings: tuple[Violation, ...]
+
+
+_KEPT = 100
+"""Outcomes that images of a class have in common."""
+
+
+class Decider:
+    """Decides about many images with one pack: what they have in common is worked out once.
+
+    Each verdict is the one that `decide` gives.
+    """
+
+    def __init__(self, engine: Engine, waivers: Iterable[Waiver] = ()) -> None:
+        self._engine = engine
+        self._waivers = tuple(waivers)
+        self._comparing = Comparing(engine.pack)
+        self._fingerprints = Fingerprints()
+        self._outcomes: dict[tuple[Environment, int], _Outcome] = {}
+        self._rules = {rule.id: rule for rule in engine.pack.rules}
+        self._levels = {name: {rule.id: rule.levels.of(name) for rule in engine.pack.rules} for name in ENVIRONMENTS}
+
+    def decide(
+        self,
+        document: PolicyInput,
+        *,
+        evidence: Mapping[str, Digest] | None = None,
+        lifetime: dt.timedelta = dt.timedelta(seconds=limits.VERDICT_SECONDS),
+    ) -> Verdict:
+        """As the function."""
+        environment = check_environment(document.environment)
+        decided_at = _moment(document, lifetime)
+        known, pack = self._waivers, self._engine.pack
+        weighed = weigh(document, known, decided_at, pack)
+        # 1.
+        outcome = self._outcome(environment, weighed.document)
+        # 2.
+        violations, warnings = outcome.violations, outcome.warnings
+        failed = (*violations, *warnings)
+        # 3.
+        covered = [item for item in failed if _is_covered(item, weighed)] if weighed.rules else []
+        waived = [
+            *(_waived(weighed.rules[item.rule], item) for item in covered),
+            *self._kept_away(weighed, environment, failed),
+        ]
+        refused = [*weighed.refused, *_refused(known, weighed.document, failed, decided_at, pack)]
+        relied = (*weighed.marking, *(weighed.rules[item.rule] for item in covered))
+        # 4.
+        if covered:
+            violations = tuple(item for item in violations if not _is_covered(item, weighed))
+            warnings = tuple(item for item in warnings if not _is_covered(item, weighed))
+        digests = {
+            **(evidence or {}),
+            "input": self._fingerprints.of(weighed.document),
+            "waivers": weighed.fitting,
+        }
+        identity = {
+            "artifact": document.image.digest,
+            "environment": environment,
+            "policy_revision": pack.revision,
+            "advisories_revision": document.advisories.revision,
+            "evidence": digests,
+            "results": outcome.results,
+        }
+        return Verdict(
+            id=of(canonical(identity)),
+            artifact=document.image.digest,
+            environment=environment,
+            verdict="deny" if violations else "allow",
+            policy_revision=pack.revision,
+            advisories_revision=document.advisories.revision,
+            evidence=digests,
+            violations=violations,
+            waived=tuple(waived),
+            refused_waivers=tuple(sorted(refused, key=nearness)[: limits.REFUSED_WAIVERS]),
+            warnings=warnings,
+            not_checked=document.not_checked,
+            decided_at=clock.rfc3339(decided_at),
+            valid_until=clock.rfc3339(min([decided_at + lifetime, *(waiver.expires_at for waiver in relied)])),
+        )
+
+    def _outcome(self, environment: Environment, document: PolicyInput) -> _Outcome:
+        evaluation = self._engine.evaluate(document)
+        # An engine of classes gives images of a class the same object, which lives as long as it is known here.
+        key = (environment, id(evaluation))
+        found = self._outcomes.get(key)
+        if found is None:
+            if len(self._outcomes) >= _KEPT:
+                self._outcomes.clear()
+            results = self._comparing.compare(evaluation)
+            found = _Outcome(evaluation, msgspec.Raw(canonical(results)), *self._sort(environment, results))
+            self._outcomes[key] = found
+        return found
+
+    def _sort(
+        self, environment: Environment, results: tuple[RuleResult, ...]
+    ) -> tuple[tuple[Violation, ...], tuple[Violation, ...]]:
+        """Violations and warnings, in the manifest's order."""
+        violations: list[Violation] = []
+        warnings: list[Violation] = []
+        levels = self._levels[environment]
+        for result in results:
+            rule = self._rules.get(result.id)
+            if result.status == "undetermined" or rule is None:
+                # A pack that does not work is a reason to deny, also where the rule itself is off.
+                message = f"{rule.title if rule else result.id}: could not be evaluated."
+                violations.append(_violation(result, "undetermined", message))
+            elif result.status == "fail":
+                level = levels[rule.id]
+                if level == "deny":
+                    violations.append(_violation(result, rule.severity, rule.failure))
+                elif level == "warn":
+                    warnings.append(_violation(result, rule.severity, rule.failure))
+        if set(levels.values()) <= {"off"}:
+            violations.append(
+                Violation(
+                    rule="policy.empty",
+                    severity="undetermined",
+                    message="The policy has no rule for this environment, and nothing is allowed without one.",
+                    evidence=(f"policy pack {self._engine.pack.name}, environment {environment}",),
+                    remedy="Add rules to the pack, or name another pack.",
+                )
+            )
+        return tuple(violations), tuple(warnings)
+
+    def _kept_away(self, weighed: Weighed, environment: Environment, failed: tuple[Violation, ...]) -> list[Waived]:
+        """What waivers of advisories keep away: rules that say more than `failed` when no finding is waived.
+
+        A waiver keeps away those that fail when its findings are the only ones; where only several waivers together
+        make a difference, each of them is named. The evidence is what the waiver covers.
+        """
+        document = weighed.document
+        unanswered = [item for item in failed if item.severity == "undetermined"]
+        if not weighed.marking or len(unanswered) >= len(self._engine.pack.rules):
+            return []  # an engine that does not answer would not do so sooner for other questions
+
+        def failing(findings: Iterable[FindingInput]) -> list[Violation]:
+            bare = tuple(msgspec.structs.replace(finding, waived_by="") for finding in findings)
+            asked = msgspec.structs.replace(document, findings=bare)
+            outcome = self._outcome(environment, asked)
+            return [*outcome.violations, *outcome.warnings]
+
+        said = {item.rule: set(item.evidence) for item in failed}
+        kept = [item for item in failing(document.findings) if not set(item.evidence) <= said.get(item.rule, set())]
+        found: list[Waived] = []
+        for waiver in weighed.marking if kept else ():
+            own = [finding for finding in document.findings if finding.waived_by == waiver.id]
+            alone = {item.rule for item in failing(own)} if len(weighed.marking) > 1 else {item.rule for item in kept}
+            found += [_waived(waiver, _about(item, own)) for item in kept if item.rule in alone]
+        named = {one.violation.rule for one in found}
+        for waiver in weighed.marking:
+            own = [finding for finding in document.findings if finding.waived_by == waiver.id]
+            found += [_waived(waiver, _about(item, own)) for item in kept if item.rule not in named]
+        return found
+
+
+def _moment(document: PolicyInput, lifetime: dt.timedelta) -> dt.datetime:
+    """When it is decided."""
     if not dt.timedelta(0) < lifetime <= dt.timedelta(seconds=limits.VERDICT_SECONDS):
         raise InputError("a verdict is valid for at most 24 hours", next_step="Give a shorter lifetime.")
     try:
-        decided_at = clock.parse_rfc3339(document.now)
+        return clock.parse_rfc3339(document.now)
     except ValueError as error:
         raise InputError(f"the time of the decision is {document.now!r}", next_step="Give it as RFC 3339.") from error
-    known = tuple(waivers)
-    weighed = weigh(document, known, decided_at, engine.pack)
-    # 1.
-    results = compare(engine.pack.rules, engine.evaluate(weighed.document), engine.pack.homes)
-    # 2.
-    violations, warnings = _sort(engine.pack, environment, results)
-    failed = (*violations, *warnings)
-    # 3.
-    covered = [item for item in failed if _is_covered(item, weighed)]
-    waived = [
-        *(_waived(weighed.rules[item.rule], item) for item in covered),
-        *_kept_away(weighed, engine, environment, failed),
-    ]
-    refused = [*weighed.refused, *_refused(known, weighed.document, failed, decided_at, engine.pack)]
-    relied = (*weighed.marking, *(weighed.rules[item.rule] for item in covered))
-    # 4.
-    violations = tuple(item for item in violations if not _is_covered(item, weighed))
-    digests = {
-        **(evidence or {}),
-        "input": of(_canonical(weighed.document.without_times())),
-        "waivers": weighed.fitting,
-    }
-    identity = {
-        "artifact": document.image.digest,
-        "environment": environment,
-        "policy_revision": engine.pack.revision,
-        "advisories_revision": document.advisories.revision,
-        "evidence": digests,
-        "results": results,
-    }
-    return Verdict(
-        id=of(_canonical(identity)),
-        artifact=document.image.digest,
-        environment=environment,
-        verdict="deny" if violations else "allow",
-        policy_revision=engine.pack.revision,
-        advisories_revision=document.advisories.revision,
-        evidence=digests,
-        violations=violations,
-        waived=tuple(waived),
-        refused_waivers=tuple(sorted(refused, key=nearness)[: limits.REFUSED_WAIVERS]),
-        warnings=tuple(item for item in warnings if not _is_covered(item, weighed)),
-        not_checked=document.not_checked,
-        decided_at=clock.rfc3339(decided_at),
-        valid_until=clock.rfc3339(min([decided_at + lifetime, *(waiver.expires_at for waiver in relied)])),
-    )
-
-
-def _canonical(value: object) -> bytes:
-    return msgspec.json.encode(value, order="sorted")
-
-
-def _sort(
-    pack: Pack, environment: Environment, results: tuple[RuleResult, ...]
-) -> tuple[tuple[Violation, ...], tuple[Violation, ...]]:
-    """Violations and warnings, in the manifest's order."""
-    violations: list[Violation] = []
-    warnings: list[Violation] = []
-    rules = {rule.id: rule for rule in pack.rules}
-    for result in results:
-        rule = rules.get(result.id)
-        if result.status == "undetermined" or rule is None:
-            # A pack that does not work is a reason to deny, also where the rule itself is off.
-            message = f"{rule.title if rule else result.id}: could not be evaluated."
-            violations.append(_violation(result, "undetermined", message))
-        elif result.status == "fail":
-            level = rule.levels.of(environment)
-            if level == "deny":
-                violations.append(_violation(result, rule.severity, rule.failure))
-            elif level == "warn":
-                warnings.append(_violation(result, rule.severity, rule.failure))
-    if all(rule.levels.of(environment) == "off" for rule in pack.rules):
-        violations.append(
-            Violation(
-                rule="policy.empty",
-                severity="undetermined",
-                message="The policy has no rule for this environment, and nothing is allowed without one.",
-                evidence=(f"policy pack {pack.name}, environment {environment}",),
-                remedy="Add rules to the pack, or name another pack.",
-            )
-        )
-    return tuple(violations), tuple(warnings)
 
 
 def _violation(result: RuleResult, severity: RuleSeverity | Literal["undetermined"], message: str) -> Violation:
@@ -221,39 +306,6 @@ def _waived(waiver: Waiver, item: Violation) -> Waived:
         expires_at=clock.rfc3339(waiver.expires_at),
         violation=item,
     )
-
-
-def _kept_away(
-    weighed: Weighed, engine: Engine, environment: Environment, failed: tuple[Violation, ...]
-) -> list[Waived]:
-    """What waivers of advisories keep away: rules that say more than `failed` when no finding is waived.
-
-    A waiver keeps away those that fail when its findings are the only ones; where only several waivers together make
-    a difference, each of them is named. The evidence is what the waiver covers.
-    """
-    document, pack = weighed.document, engine.pack
-    unanswered = [item for item in failed if item.severity == "undetermined"]
-    if not weighed.marking or len(unanswered) >= len(pack.rules):
-        return []  # an engine that does not answer would not do so sooner for other questions
-
-    def failing(findings: Iterable[FindingInput]) -> list[Violation]:
-        bare = tuple(msgspec.structs.replace(finding, waived_by="") for finding in findings)
-        asked = msgspec.structs.replace(document, findings=bare)
-        violations, warnings = _sort(pack, environment, compare(pack.rules, engine.evaluate(asked), pack.homes))
-        return [*violations, *warnings]
-
-    said = {item.rule: set(item.evidence) for item in failed}
-    kept = [item for item in failing(document.findings) if not set(item.evidence) <= said.get(item.rule, set())]
-    found: list[Waived] = []
-    for waiver in weighed.marking if kept else ():
-        own = [finding for finding in document.findings if finding.waived_by == waiver.id]
-        alone = {item.rule for item in failing(own)} if len(weighed.marking) > 1 else {item.rule for item in kept}
-        found += [_waived(waiver, _about(item, own)) for item in kept if item.rule in alone]
-    named = {one.violation.rule for one in found}
-    for waiver in weighed.marking:
-        own = [finding for finding in document.findings if finding.waived_by == waiver.id]
-        found += [_waived(waiver, _about(item, own)) for item in kept if item.rule not in named]
-    return found
 
 
 def _about(item: Violation, findings: Iterable[FindingInput]) -> Violation:

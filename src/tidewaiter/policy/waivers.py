@@ -73,16 +73,35 @@ def _text(text: str, what: str, longest: int) -> str:
     return clean
 
 
+_ALIKE = str.maketrans(
+    "\u0430\u0432\u0435\u0456\u0458\u043a\u043c\u043d\u043e\u0440\u0441\u0442\u0443\u0445\u0455\u0501\u04bb\u051b\u051d"
+    "\u03b1\u03b2\u03b5\u03b7\u03b9\u03ba\u03bc\u03bd\u03bf\u03c1\u03c4\u03c5\u03c7\u03b6\u0131",
+    "abeijkmhopctyxsdhqwabehikmvoptuxzi",
+)
+"""Letters of Cyrillic and Greek, small or capital, that look like Latin ones."""
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Characters that count as printable and are not seen."""
+
+
 def person(text: str) -> str:
     """`text` as a person's name; raises `InputError`."""
-    return _text(text, "the name of a person", 100)
+    name = _text(text, "the name of a person", 100)
+    if _UNSEEN.search(name) or not any(map(str.isalnum, name)):
+        raise InputError(
+            "the name of a person has characters that are not seen, or no letter", next_step="Give it in letters."
+        )
+    return name
 
 
 def same_person(one: str, other: str) -> bool:
-    """Whether two names are one, whatever their case, width and blanks."""
+    """Whether two names look like one: whatever their case, width, blanks, accents, and the alphabet of a letter."""
 
     def key(name: str) -> str:
-        return "".join(unicodedata.normalize("NFKC", name).casefold().split())
+        letters = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", name).casefold())
+        shown = _UNSEEN.sub("", letters).translate(_ALIKE)
+        return "".join(letter for letter in shown if not unicodedata.combining(letter) and not letter.isspace())
 
     return key(one) == key(other)
 

@@ -70,7 +70,7 @@ def weigh(document: PolicyInput, waivers: Iterable[Waiver], at: dt.datetime, pac
     covers: dict[int, Waiver] = {}
     rules: dict[str, Waiver] = {}
     fitting: dict[str, Waiver] = {}
-    named = _by_name(document.findings)
+    named = _by_name(document.findings) if ordered else {}
     for waiver in ordered:
         if waiver.scope.rule:
             if why_not(waiver, document, at, pack) is None:
@@ -98,6 +98,8 @@ def weigh(document: PolicyInput, waivers: Iterable[Waiver], at: dt.datetime, pac
 
 def _marked(document: PolicyInput, covers: Mapping[int, str]) -> PolicyInput:
     """`document` with exactly the findings at the places of `covers` waived, by the waivers with these ids."""
+    if not covers and not any(finding.waived_by for finding in document.findings):
+        return document
     findings = tuple(
         finding
         if finding.waived_by == covers.get(place, "")

@@ -5,7 +5,9 @@ import data.tidewaiter.lib
 import data.tidewaiter.parameters
 
 # What a waiver covers is not held against the image.
-fixable := [finding | some finding in input.findings; finding.waived_by == ""; count(finding.fixed_in) > 0]
+open_findings := [finding | some finding in input.findings; finding.waived_by == ""]
+
+fixable := [finding | some finding in open_findings; finding.fixed_in != []]
 
 serious := [finding | some finding in fixable; finding.severity in {"critical", "high"}]
 
@@ -15,15 +17,17 @@ unrated := [finding | some finding in fixable; finding.severity == "unknown"]
 lines(findings) := {line |
 	some purl in {finding.purl | some finding in findings}
 	reaching := [finding | some finding in findings; finding.purl == purl]
-	named := {sprintf("%s (%s)", [finding.advisory, finding.severity]) | some finding in reaching}
-	line := sprintf("%s %s: %s; fixed in %s", [reaching[0].name, reaching[0].version, lib.listed(named), target(reaching[0])])
+	names := {sprintf("%s (%s)", [finding.advisory, finding.severity]) | some finding in reaching}
+	line := sprintf("%s %s: %s; fixed in %s", [reaching[0].name, reaching[0].version, lib.listed(names), target(reaching[0])])
 }
 
 target(finding) := finding.upgrade_to if finding.upgrade_to != ""
 
-target(finding) := concat(" or ", finding.fixed_in) if finding.upgrade_to == ""
+else := concat(" or ", finding.fixed_in)
 
-steps(findings) := concat(" ", [sentence | some sentence in [python_step(findings), debian_step(findings), other_step(findings)]; sentence != ""])
+steps(findings) := "" if count(findings) == 0
+
+else := concat(" ", [sentence | some sentence in [python_step(findings), debian_step(findings), other_step(findings)]; sentence != ""])
 
 python_step(findings) := step(
 	{sprintf("%s>=%s", [finding.name, target(finding)]) | some finding in findings; finding.kind == "python"},
@@ -40,9 +44,9 @@ other_step(findings) := step(
 	"Update %s where the image takes it from, and build again.",
 )
 
-step(things, sentence) := sprintf(sentence, [lib.listed(things)]) if count(things) > 0
+step(things, sentence) := "" if count(things) == 0
 
-step(things, _) := "" if count(things) == 0
+else := sprintf(sentence, [lib.listed(things)])
 
 results contains lib.outcome("advisories.no-fixable-high-critical", lines(serious), steps(serious))
 
@@ -77,8 +81,6 @@ results contains lib.outcome(
 	"Run `tidewaiter advisories update`, or `tidewaiter advisories import FILE` where there is no network, then check again.",
 )
 
-open_findings := [finding | some finding in input.findings; finding.waived_by == ""]
-
 # With or without a fix: somebody uses it.
 exploited := [finding | some finding in open_findings; finding.kev == true]
 
@@ -96,10 +98,9 @@ has_cve(finding) if {
 	startswith(id, "CVE-")
 }
 
-unsettled contains sprintf("%d findings, such as %s", [count(unknown), named(unknown[0])]) if {
-	unknown := [finding | some finding in open_findings; finding.kev == null; has_cve(finding)]
-	count(unknown) > 0
-}
+unknown := [finding | some finding in open_findings; finding.kev == null; has_cve(finding)]
+
+unsettled contains sprintf("%d findings, such as %s", [count(unknown), named(unknown[0])]) if count(unknown) > 0
 
 results contains lib.outcome(
 	"advisories.exploitation-known",
@@ -108,10 +109,12 @@ results contains lib.outcome(
 )
 
 # What EPSS has not rated yet is judged by its severity alone.
+threshold := parameters.epss_threshold
+
 probable contains sprintf("%s (EPSS %v)", [named(finding), finding.epss]) if {
 	some finding in open_findings
 	finding.epss != null
-	finding.epss >= parameters.epss_threshold
+	finding.epss >= threshold
 }
 
 results contains lib.outcome(

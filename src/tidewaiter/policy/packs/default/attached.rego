@@ -9,17 +9,13 @@ missing(name, document) := {sprintf("there is no %s", [name])} if document.state
 
 missing(name, document) := {sprintf("it is not known whether there is a %s", [name])} if document.state == "unknown"
 
-missing(name, document) := {sprintf("the %s of %s is over %d days old", [name, document.created, parameters.attached_age_days])} if {
-	document.state == "present"
-	document.age_days > parameters.attached_age_days
-}
-
-missing(_, document) := set() if {
-	document.state == "present"
-	document.age_days <= parameters.attached_age_days
-}
-
 missing(_, document) := set() if document.state == "follows"
+
+missing(name, document) := old(name, document) if document.state == "present"
+
+old(name, document) := set() if {
+	document.age_days <= parameters.attached_age_days
+} else := {sprintf("the %s of %s is over %d days old", [name, document.created, parameters.attached_age_days])}
 
 results contains lib.outcome(
 	"attached.sbom",

@@ -66,6 +66,7 @@ good := {
 		],
 	},
 	"settings": {"registered_builders": ["ci.example/builder"]},
+	"analysis": {"ran": true, "findings": [], "not_checked": []},
 }
 
 # The same document with other values in `image`.

@@ -3,13 +3,9 @@
 package tidewaiter.lib
 
 # Passes when the set of evidence against the image is empty.
-outcome(id, evidence, _) := {"id": id, "status": "pass", "evidence": [], "remedy": ""} if {
+outcome(id, evidence, remedy) := {"id": id, "status": "pass", "evidence": [], "remedy": ""} if {
 	count(evidence) == 0
-}
-
-outcome(id, evidence, remedy) := {"id": id, "status": "fail", "evidence": sort(evidence), "remedy": remedy} if {
-	count(evidence) > 0
-}
+} else := {"id": id, "status": "fail", "evidence": sort(evidence), "remedy": remedy}
 
 not_applicable(id, why) := {"id": id, "status": "not_applicable", "evidence": [why], "remedy": ""}
 
