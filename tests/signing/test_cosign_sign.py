@@ -1,16 +1,17 @@
-"""`signing.cosign` and `signing.verify` on a local layout."""
+"""Signatures of the tag format in a layout: what is written is found and verified, and bent copies are not."""
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 import msgspec
 import pytest
+import tag_format
 
 from images import make_image
-from tidewaiter.core import limits
+from tidewaiter.core import clock, limits
 from tidewaiter.core.errors import (
-    InputError,
     LimitError,
     NetworkError,
     NotFoundError,
@@ -20,10 +21,14 @@ from tidewaiter.core.errors import (
 from tidewaiter.oci import digest as digests
 from tidewaiter.oci import manifest as documents
 from tidewaiter.oci.digest import Digest
+from tidewaiter.oci.image import BlobSource
 from tidewaiter.oci.layout import Layout
 from tidewaiter.oci.manifest import Descriptor, ImageConfig, Manifest
 from tidewaiter.signing import cosign, keys, simple_signing
-from tidewaiter.signing.verify import Requirements, verify
+from tidewaiter.signing import verify as verification
+from tidewaiter.signing.keyring import TrustedKey
+from tidewaiter.signing.keys import PublicKey
+from tidewaiter.signing.verify import ANY, Requirements, Verified
 
 KEY = keys.create()
 OTHER = keys.create()
@@ -35,7 +40,7 @@ class Signed(msgspec.Struct, frozen=True):
     signature: Descriptor
 
     def manifest(self) -> Manifest:
-        return cosign.read_manifest(self.layout, self.signature)
+        return tag_format.manifest(self.layout, self.signature)
 
     def with_layers(self, layers: list[Descriptor]) -> Descriptor:
         """Descriptor of the signature manifest with other layers, stored."""
@@ -54,10 +59,23 @@ class Signed(msgspec.Struct, frozen=True):
         return self.with_layers([layer])
 
 
+def verify(
+    source: BlobSource,
+    image: Digest,
+    signature: Descriptor | None,
+    public: Sequence[PublicKey],
+    requirements: Requirements = ANY,
+) -> Verified:
+    """The signature in the manifest that somebody of `public` made."""
+    gathered = cosign.gather(source, image, sig=signature, att=None, referrers=())
+    ring = [TrustedKey(public=key, name=key.fingerprint) for key in public]
+    return verification.signature(gathered, image, ring, at=clock.now(), requirements=requirements)
+
+
 @pytest.fixture
 def signed(tmp_path: Path) -> Signed:
     layout, image = make_image(tmp_path / "store", sizes=(10,))
-    return Signed(layout, image.digest, cosign.sign(layout, image.digest, repository_identity="host/repo", key=KEY))
+    return Signed(layout, image.digest, tag_format.sign(layout, image.digest, repository_identity="host/repo", key=KEY))
 
 
 def refused(signed: Signed, signature: Descriptor | None, code: str) -> str:
@@ -68,11 +86,10 @@ def refused(signed: Signed, signature: Descriptor | None, code: str) -> str:
 
 
 def test_what_is_signed_verifies(signed: Signed) -> None:
-    """The signature names key, repository and stored bytes."""
+    """The signature names key, repository and annotations."""
     found = verify(signed.layout, signed.image, signed.signature, [OTHER.public, KEY.public])
     assert found.fingerprint == KEY.public.fingerprint
     assert found.docker_reference == "host/repo"
-    assert found.payload == simple_signing.encode("host/repo", signed.image)
     assert found.annotations == {}
 
 
@@ -86,24 +103,31 @@ def test_the_manifest_is_as_cosign_writes_it(signed: Signed) -> None:
     assert [layer.media_type for layer in manifest.layers] == [simple_signing.MEDIA_TYPE]
 
 
-def test_signing_twice_changes_nothing_and_another_key_adds(signed: Signed) -> None:
-    """Same key and payload: the same manifest. Another key or annotation: one more layer, the old kept."""
+def test_another_signature_is_added(signed: Signed) -> None:
+    """Another key or annotation: one more layer, the old kept."""
     sign = {"repository_identity": "host/repo", "existing": signed.signature}
-    again = cosign.sign(signed.layout, signed.image, key=KEY, **sign)  # type: ignore[arg-type]  # a dict of two types
-    assert again == signed.signature
-    second = cosign.sign(signed.layout, signed.image, key=OTHER, **sign)  # type: ignore[arg-type]  # as above
-    layers = cosign.read_manifest(signed.layout, second).layers
+    second = tag_format.sign(signed.layout, signed.image, key=OTHER, **sign)  # type: ignore[arg-type]  # as above
+    layers = tag_format.manifest(signed.layout, second).layers
     assert layers[0] == signed.manifest().layers[0]
     assert len(layers) == 2
     for key in (KEY, OTHER):
         assert verify(signed.layout, signed.image, second, [key.public]).fingerprint == key.public.fingerprint
-    noted = cosign.sign(signed.layout, signed.image, key=KEY, annotations={"a": "<b>"}, **sign)  # type: ignore[arg-type]  # as above
-    assert len(cosign.read_manifest(signed.layout, noted).layers) == 2
+    noted = tag_format.sign(signed.layout, signed.image, key=KEY, annotations={"a": "<b>"}, **sign)  # type: ignore[arg-type]  # as above
+    assert len(tag_format.manifest(signed.layout, noted).layers) == 2
+
+
+def test_a_broken_layer_keeps_nobody_from_signing(signed: Signed) -> None:
+    """Over the same payload as ours, with something that is no signature: ours is added beside it."""
+    broken = msgspec.structs.replace(signed.manifest().layers[0], annotations={cosign.SIGNATURE: "%%%"})
+    there = signed.with_layers([broken])
+    ours = tag_format.sign(signed.layout, signed.image, repository_identity="host/repo", key=KEY, existing=there)
+    assert tag_format.manifest(signed.layout, ours).layers[0] == broken
+    assert verify(signed.layout, signed.image, ours, [KEY.public]).docker_reference == "host/repo"
 
 
 def test_annotations_and_repository_are_required_on_request(signed: Signed) -> None:
     """Any repository passes by default; what the caller requires must be said by the payload."""
-    noted = cosign.sign(
+    noted = tag_format.sign(
         signed.layout, signed.image, repository_identity="host/repo", key=KEY, annotations={"team": "vision"}
     )
 
@@ -123,14 +147,14 @@ def test_annotations_and_repository_are_required_on_request(signed: Signed) -> N
 def test_an_image_that_is_not_there_is_not_signed(signed: Signed) -> None:
     """Nobody vouches for bytes that they do not have."""
     with pytest.raises(NotFoundError):
-        cosign.sign(signed.layout, digests.of(b"elsewhere"), repository_identity="r", key=KEY)
+        tag_format.sign(signed.layout, digests.of(b"elsewhere"), repository_identity="r", key=KEY)
 
 
 def test_absent_and_invalid_are_told_apart(signed: Signed) -> None:
     """No manifest and an empty one are absent; a signature by a stranger is invalid; no trusted key is neither."""
     assert "has no signature" in refused(signed, None, "signature_absent")
     refused(signed, signed.with_layers([]), "signature_absent")
-    by_other = cosign.sign(signed.layout, signed.image, repository_identity="r", key=OTHER)
+    by_other = tag_format.sign(signed.layout, signed.image, repository_identity="r", key=OTHER)
     assert "trusted key" in refused(signed, by_other, "signature_invalid")
     with pytest.raises(NotVerifiedError) as caught:
         verify(signed.layout, signed.image, signed.signature, [])
@@ -140,7 +164,7 @@ def test_absent_and_invalid_are_told_apart(signed: Signed) -> None:
 def test_a_signature_of_another_image_is_invalid(signed: Signed) -> None:
     """A true signature moved to another image does not pass."""
     _, other = make_image(signed.layout.path, sizes=(20,))
-    moved = cosign.sign(signed.layout, other.digest, repository_identity="r", key=KEY)
+    moved = tag_format.sign(signed.layout, other.digest, repository_identity="r", key=KEY)
     assert "it is a signature of" in refused(signed, moved, "signature_invalid")
 
 
@@ -186,7 +210,7 @@ def test_a_payload_of_another_type_or_size_is_invalid(signed: Signed) -> None:
     for bad in (wrong_type, wrong_size, huge):
         refused(signed, signed.with_layers([bad]), "signature_invalid")
     mixed = signed.with_layers([wrong_type, wrong_size, huge, layer])
-    assert verify(signed.layout, signed.image, mixed, [KEY.public]).payload
+    assert verify(signed.layout, signed.image, mixed, [KEY.public]).docker_reference == "host/repo"
 
 
 def test_a_malformed_manifest_is_invalid(signed: Signed) -> None:
@@ -201,24 +225,12 @@ def test_the_number_of_signatures_is_bounded(signed: Signed) -> None:
     layer = signed.manifest().layers[0]
     bad = msgspec.structs.replace(layer, annotations={cosign.SIGNATURE: "AAAA"})
     almost = signed.with_layers([bad] * (limits.SIGNATURE_LAYERS - 1))
-    full = cosign.sign(signed.layout, signed.image, repository_identity="r", key=KEY, existing=almost)
+    full = tag_format.sign(signed.layout, signed.image, repository_identity="r", key=KEY, existing=almost)
     assert verify(signed.layout, signed.image, full, [KEY.public]).docker_reference == "r"
     with pytest.raises(LimitError):
-        cosign.sign(signed.layout, signed.image, repository_identity="r2", key=KEY, existing=full)
-    over = signed.with_layers([*cosign.read_manifest(signed.layout, full).layers, layer])
+        tag_format.sign(signed.layout, signed.image, repository_identity="r2", key=KEY, existing=full)
+    over = signed.with_layers([*tag_format.manifest(signed.layout, full).layers, layer])
     refused(signed, over, "signature_invalid")
-
-
-def test_a_payload_over_the_limit_is_not_signed(signed: Signed) -> None:
-    """We do not write what we would refuse to read."""
-    with pytest.raises(InputError):
-        cosign.sign(
-            signed.layout,
-            signed.image,
-            repository_identity="r",
-            key=KEY,
-            annotations={"a": "x" * limits.PAYLOAD_BYTES},
-        )
 
 
 @pytest.mark.parametrize("harm", ["missing", "damaged"])
@@ -237,7 +249,7 @@ def test_lost_storage_is_undetermined(signed: Signed, harm: str, part: str) -> N
 
 
 def test_a_lost_connection_is_undetermined(signed: Signed) -> None:
-    """A source that cannot be reached raises its own "could not find out"; a stranger's layer does not hide it."""
+    """A source that cannot be reached leaves the question open; a stranger's layer does not hide it."""
 
     class Unreachable:
         def open(self, digest: Digest) -> IO[bytes]:
@@ -249,6 +261,6 @@ def test_a_lost_connection_is_undetermined(signed: Signed) -> None:
             return signed.layout.read(digest, limit=limit)
 
     by_other = signed.with_payload(simple_signing.encode("r", signed.image), key=OTHER)
-    layers = [signed.manifest().layers[0], *cosign.read_manifest(signed.layout, by_other).layers]
-    with pytest.raises(NetworkError):
+    layers = [signed.manifest().layers[0], *tag_format.manifest(signed.layout, by_other).layers]
+    with pytest.raises(UndeterminedError, match="unreachable"):
         verify(Unreachable(), signed.image, signed.with_layers(layers), [KEY.public])

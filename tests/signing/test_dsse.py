@@ -125,6 +125,31 @@ def test_two_readings_are_refused() -> None:
         dsse.parse(twice)
 
 
+@pytest.mark.parametrize("name", ["Payload", "PAYLOAD", "payload_type", "PayloadType", "Signatures"])
+def test_fields_that_some_readers_take_for_known_ones_are_refused(name: str) -> None:
+    """Go folds the case of names and protobuf takes snake case too: beside the true field, such a one may win."""
+    with pytest.raises(InputError, match="another one"):
+        dsse.parse(envelope(**{name: "aHVsbG8="}))
+
+
+@pytest.mark.parametrize("name", ["Sig", "SIG", "KeyID", "key_id"])
+def test_so_are_those_of_signatures(name: str) -> None:
+    """The same inside a signature."""
+    (signature,) = json.loads(envelope())["signatures"]
+    with pytest.raises(InputError, match="another one"):
+        dsse.parse(envelope(signatures=[{**signature, name: "AAAA"}]))
+
+
+@pytest.mark.parametrize(
+    "text", ["AB==", "AA=", "AA===", "AAAA====", "AA==AA==", "A A=", "AAA=\n", "+A-A", "/A_A", "é"]
+)
+def test_base64_has_one_spelling(text: str) -> None:
+    """Stray bits, missing or needless padding, white space and two alphabets in one text are refused."""
+    assert dsse.parse(envelope(payload="AA==")).payload == b"\0"
+    with pytest.raises(InputError, match="base64"):
+        dsse.parse(envelope(payload=text))
+
+
 def test_bounds() -> None:
     """Bytes and signatures are bounded, and both bounds can be reached."""
     written = envelope()

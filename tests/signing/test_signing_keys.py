@@ -2,25 +2,24 @@
 
 import base64
 import json
-import stat
 from pathlib import Path
 
-import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, NotFoundError
-from tidewaiter.signing import keys
+from tidewaiter.signing import key_changes, keys
+from tidewaiter.signing.key_changes import KeyFiles
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> keys.KeyFiles:
-    return keys.generate(tmp_path_factory.mktemp("keys"), "release", b"pass", builder="local")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> KeyFiles:
+    return key_changes.generate(tmp_path_factory.mktemp("keys"), "release", b"pass")
 
 
-def resealed(pair: keys.KeyFiles, tmp_path: Path, **changes: object) -> Path:
+def resealed(pair: KeyFiles, tmp_path: Path, **changes: object) -> Path:
     """A copy of the private key with fields of its JSON replaced; names like `kdf.params.N`, dots as `__`."""
     text = pair.private.read_text()
     body = json.loads(base64.b64decode("".join(text.splitlines()[1:-1])))
@@ -36,8 +35,8 @@ def resealed(pair: keys.KeyFiles, tmp_path: Path, **changes: object) -> Path:
     return path
 
 
-def test_a_pair_is_written_and_read_back(pair: keys.KeyFiles) -> None:
-    """What the private file signs, the public file verifies; the marks name builder and fingerprint."""
+def test_a_pair_is_written_and_read_back(pair: KeyFiles) -> None:
+    """What the private file signs, the public file verifies."""
     private = keys.load_private(pair.private, b"pass")
     public = keys.load_public(pair.public)
     signature = private.sign(b"data")
@@ -46,44 +45,17 @@ def test_a_pair_is_written_and_read_back(pair: keys.KeyFiles) -> None:
     assert not public.holds(signature, b"datum")
     assert not public.holds(b"", b"data")
     assert not public.holds(signature + b"\0", b"data")
-    marks = keys.load_marks(pair.marks)
-    assert (marks.builder, marks.fingerprint) == ("local", public.fingerprint)
     assert pair.fingerprint == public.fingerprint
 
 
-def test_the_private_file_is_for_its_owner_only(pair: keys.KeyFiles) -> None:
-    """Mode 0600; the other two may be read by anybody."""
-    assert stat.S_IMODE(pair.private.stat().st_mode) == 0o600
-    assert stat.S_IMODE(pair.public.stat().st_mode) == 0o644
-    assert b"ENCRYPTED SIGSTORE PRIVATE KEY" in pair.private.read_bytes()
-
-
-def test_a_key_is_never_replaced(tmp_path: Path) -> None:
-    """Generating under a name that exists is refused and leaves every byte."""
-    first = keys.generate(tmp_path, "one", b"", builder="local")
-    before = {path: path.read_bytes() for path in (first.private, first.public, first.marks)}
-    with pytest.raises(InputError) as caught:
-        keys.generate(tmp_path, "one", b"", builder="local")
-    assert caught.value.code == "key_exists"
-    assert {path: path.read_bytes() for path in before} == before
-
-
-@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "UPPER", "x" * 65, "a\n"])
-def test_a_name_cannot_leave_the_folder(tmp_path: Path, name: str) -> None:
-    """Only plain names make files."""
-    with pytest.raises(InputError):
-        keys.generate(tmp_path / "keys", name, b"", builder="local")
-    assert not (tmp_path / "keys").exists()
-
-
-def test_a_wrong_password_has_its_own_code(pair: keys.KeyFiles) -> None:
+def test_a_wrong_password_has_its_own_code(pair: KeyFiles) -> None:
     """A wrong password is told apart from a broken file."""
     with pytest.raises(InputError) as caught:
         keys.load_private(pair.private, b"wrong")
     assert caught.value.code == "wrong_password"
 
 
-def test_an_old_label_is_read(pair: keys.KeyFiles, tmp_path: Path) -> None:
+def test_an_old_label_is_read(pair: KeyFiles, tmp_path: Path) -> None:
     """`ENCRYPTED COSIGN PRIVATE KEY`, as cosign 1 wrote it, opens too; mixed labels do not."""
     old = tmp_path / "old.key"
     old.write_bytes(pair.private.read_bytes().replace(b"SIGSTORE", b"COSIGN"))
@@ -94,14 +66,14 @@ def test_an_old_label_is_read(pair: keys.KeyFiles, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cost", [1, 16384, 65537, 262144, 2**40, -1])
-def test_unusual_scrypt_costs_are_refused(pair: keys.KeyFiles, tmp_path: Path, cost: int) -> None:
+def test_unusual_scrypt_costs_are_refused(pair: KeyFiles, tmp_path: Path, cost: int) -> None:
     """A file cannot make us weaker, or busy for hours."""
     with pytest.raises(InputError, match="not accepted"):
         keys.load_private(resealed(pair, tmp_path, kdf__params__N=cost), b"pass")
 
 
 @pytest.mark.parametrize("cost", [32768, 131072])
-def test_usual_scrypt_costs_are_tried(pair: keys.KeyFiles, tmp_path: Path, cost: int) -> None:
+def test_usual_scrypt_costs_are_tried(pair: KeyFiles, tmp_path: Path, cost: int) -> None:
     """The other two accepted costs derive another key, so the password does not fit; they are not refused as such."""
     with pytest.raises(InputError) as caught:
         keys.load_private(resealed(pair, tmp_path, kdf__params__N=cost), b"pass")
@@ -122,13 +94,13 @@ def test_usual_scrypt_costs_are_tried(pair: keys.KeyFiles, tmp_path: Path, cost:
         {"kdf": None},
     ],
 )
-def test_malformed_key_files_are_bad_input(pair: keys.KeyFiles, tmp_path: Path, changes: dict[str, object]) -> None:
+def test_malformed_key_files_are_bad_input(pair: KeyFiles, tmp_path: Path, changes: dict[str, object]) -> None:
     """Anything but cosign's own shape is refused with an error, never a crash."""
     with pytest.raises(InputError):
         keys.load_private(resealed(pair, tmp_path, **changes), b"pass")
 
 
-def test_a_file_that_is_no_key_is_bad_input(pair: keys.KeyFiles, tmp_path: Path) -> None:
+def test_a_file_that_is_no_key_is_bad_input(pair: KeyFiles, tmp_path: Path) -> None:
     """A public key in place of a private one, an empty file, a huge one, a folder, and none at all."""
     with pytest.raises(InputError):
         keys.load_private(pair.public, b"")
@@ -162,14 +134,6 @@ def test_other_curves_are_refused(tmp_path: Path) -> None:
         keys.open_sealed(sealed, b"", source="test")
 
 
-def test_secrets_are_not_shown(pair: keys.KeyFiles) -> None:
+def test_secrets_are_not_shown(pair: KeyFiles) -> None:
     """A key that lands in a log shows its fingerprint only."""
     assert repr(keys.load_private(pair.private, b"pass")) == f"PrivateKey({pair.fingerprint})"
-
-
-def test_malformed_marks_are_bad_input(tmp_path: Path) -> None:
-    """Marks that were edited into nonsense are refused."""
-    path = tmp_path / "x.json"
-    path.write_bytes(msgspec.json.encode({"builder": "local"}))
-    with pytest.raises(InputError):
-        keys.load_marks(path)

@@ -84,3 +84,11 @@ def test_the_size_is_bounded() -> None:
     assert simple_signing.parse(fits).digest == IMAGE
     with pytest.raises(LimitError):
         simple_signing.parse(fits + b" ")
+
+
+def test_what_would_not_be_read_is_not_written() -> None:
+    """PAYLOAD_BYTES holds from both sides for what is to be signed, too: nobody signs what nobody would verify."""
+    room = limits.PAYLOAD_BYTES - len(simple_signing.encode("r", IMAGE, {"a": ""}))
+    assert len(simple_signing.encode("r", IMAGE, {"a": "x" * room})) == limits.PAYLOAD_BYTES
+    with pytest.raises(LimitError, match="payload has"):
+        simple_signing.encode("r", IMAGE, {"a": "x" * (room + 1)})

@@ -7,7 +7,7 @@ import pytest
 
 from tidewaiter.core.errors import InputError, NotVerifiedError
 from tidewaiter.oci import digest as digests
-from tidewaiter.signing import dsse, keys, statement
+from tidewaiter.signing import dsse, keys, predicates, statement
 from tidewaiter.signing.statement import Statement
 
 KEY = keys.create()
@@ -45,6 +45,10 @@ def test_encoding() -> None:
         {"subject": [{"name": "x", "digest": {"sha256": 5}}]},
         {"subject": [{"name": 5, "digest": {"sha256": "00"}}]},
         {"subject": ["x"]},
+        {"subject": [{"Name": "x", "digest": {"sha256": "00"}}]},
+        {"subject": [{"name": "x", "digest": {"sha256": "00"}, "annotations": []}]},
+        {"subject": [{"name": "x", "digest": {"sha256": "00"}, "annotations": None}]},
+        {"predicate": "{}"},
         {"predicateType": None},
         {"predicateType": ""},
         {"predicate": []},
@@ -84,6 +88,41 @@ def test_a_digest_of_another_algorithm_is_another_thing() -> None:
 def test_the_older_form_is_read() -> None:
     """Version 0.1, as cosign writes it, says the same."""
     assert statement.parse(document(_type="https://in-toto.io/Statement/v0.1")) == GOOD
+
+
+def test_an_spdx_document_may_be_text() -> None:
+    """`cosign attest --type spdx` writes the document as text: it is read as the document, if it is one in JSON."""
+    assert statement.parse(document(predicateType=predicates.SPDX, predicate='{"a": [1]}')).predicate == {"a": [1]}
+    for text in ("", "SPDXVersion: SPDX-2.3", "[]", '{"a":1,"a":2}'):
+        with pytest.raises(InputError):
+            statement.parse(document(predicateType=predicates.SPDX, predicate=text))
+
+
+def test_an_image_signature() -> None:
+    """Cosign's predicate type, nothing in the predicate, and annotations where cosign writes and looks for them."""
+    plain = statement.image_signature("host/repo", THING)
+    assert json.loads(statement.encode(plain)) == {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"name": "host/repo", "digest": {"sha256": digests.hexadecimal(THING)}}],
+        "predicateType": "https://sigstore.dev/cosign/sign/v1",
+        "predicate": {},
+    }
+    noted = statement.image_signature("host/repo", THING, {"team": "<é>"})
+    assert json.loads(statement.encode(noted))["subject"][0]["annotations"] == {"team": "<é>"}
+    assert statement.parse(statement.encode(noted)) == noted
+
+
+def test_other_fields_of_a_subject_are_passed_over() -> None:
+    """A resource descriptor may say more; what the specification does not name is refused."""
+    subject = json.loads(document())["subject"][0]
+    more = {"uri": "x", "content": "", "downloadLocation": "x", "mediaType": "x", "annotations": {"a": {"b": [1]}}}
+    found = statement.parse(document(subject=[subject | more])).subjects[0]
+    assert (found.is_(THING), found.annotations) == (True, {"a": {"b": [1]}})
+
+
+def test_a_statement_without_a_predicate_says_nothing_more() -> None:
+    """Cosign 2 leaves an empty predicate out."""
+    assert statement.parse(document(predicate=None)).predicate == {}
 
 
 def test_one_of_several_subjects() -> None:

@@ -5,23 +5,22 @@ ways. No key ID is written: cosign skips a signature whose key ID it does not kn
 """
 
 import base64
-import binascii
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, LimitError, NotVerifiedError
 from tidewaiter.oci.digest import Digest
-from tidewaiter.signing import strict_json
-from tidewaiter.signing.keys import PrivateKey, PublicKey
+from tidewaiter.signing import strict_base64, strict_json
+from tidewaiter.signing.keys import PublicKey, Signer
 
 MEDIA_TYPE = "application/vnd.dsse.envelope.v1+json"
 IN_TOTO = "application/vnd.in-toto+json"
 """Payload type of in-toto statements."""
 
 _REFUSE = "Refuse this attestation: it is broken."
-_URL_SAFE = str.maketrans("-_", "+/")
+_FIELDS = {name.casefold(): name for name in ("payload", "payloadType", "signatures", "sig", "keyid")}
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -46,7 +45,7 @@ def pae(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-def sign(payload: bytes, key: PrivateKey, *, payload_type: str = IN_TOTO) -> bytes:
+def sign(payload: bytes, key: Signer, *, payload_type: str = IN_TOTO) -> bytes:
     """An envelope with one signature, as canonical JSON."""
     signature = key.sign(pae(payload_type, payload))
     return msgspec.json.encode(
@@ -66,6 +65,7 @@ def parse(data: bytes, *, limit: int = limits.ATTESTATION_BYTES) -> Envelope:
         InputError: it is malformed.
     """
     document = strict_json.loads(data, limit=limit)
+    _unambiguous(document)
     payload_type, signatures = document.get("payloadType"), document.get("signatures")
     if not isinstance(payload_type, str) or not isinstance(signatures, list):
         raise InputError("the envelope lacks a payload type or signatures", next_step=_REFUSE)
@@ -73,19 +73,23 @@ def parse(data: bytes, *, limit: int = limits.ATTESTATION_BYTES) -> Envelope:
         raise LimitError(f"the envelope has {len(signatures)} signatures", next_step=_REFUSE)
     return Envelope(
         payload_type=payload_type,
-        payload=_bytes(document.get("payload"), "payload"),
-        signatures=tuple(_bytes(one.get("sig") if isinstance(one, dict) else None, "signature") for one in signatures),
+        payload=strict_base64.decode(document.get("payload"), "the envelope's payload", url_safe=True),
+        signatures=tuple(map(_signature, signatures)),
     )
 
 
-def _bytes(text: object, what: str) -> bytes:
-    """Bytes in standard or URL-safe base64; readers of envelopes take both."""
-    if not isinstance(text, str):
-        raise InputError(f"the envelope's {what} is missing", next_step=_REFUSE)
-    try:
-        return base64.b64decode(text.translate(_URL_SAFE), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InputError(f"the envelope's {what} is not base64", next_step=_REFUSE) from error
+def _signature(given: object) -> bytes:
+    if not isinstance(given, dict) or not isinstance(given.get("keyid", ""), str):
+        raise InputError("a signature of the envelope is malformed", next_step=_REFUSE)
+    _unambiguous(given)
+    return strict_base64.decode(given.get("sig"), "a signature of the envelope", url_safe=True)
+
+
+def _unambiguous(given: Mapping[str, object]) -> None:
+    """Refuse fields that are known ones to some readers only: Go folds case, protobuf takes snake case as well."""
+    for name in given:
+        if _FIELDS.get(name.replace("_", "").casefold(), name) != name:
+            raise InputError(f"the envelope's field {name[:80]!r} is another one to some readers", next_step=_REFUSE)
 
 
 def verify(

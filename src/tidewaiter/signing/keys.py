@@ -1,7 +1,6 @@
 """Key pairs in cosign's files: ECDSA P-256, the private key sealed with a password.
 
-Format: go-securesystemslib `encrypted` (scrypt, then NaCl secretbox) around PKCS#8 DER, in PEM. Beside the two
-files lies `NAME.json`, the marks: which builder may use the key, since when, and its fingerprint.
+Format: go-securesystemslib `encrypted` (scrypt, then NaCl secretbox) around PKCS#8 DER, in PEM.
 """
 
 import base64
@@ -9,28 +8,29 @@ import hashlib
 import re
 import secrets
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 import nacl.exceptions
 import nacl.secret
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, utils
 
-from tidewaiter.core import clock, durable, limits
-from tidewaiter.core.errors import InputError, NotFoundError
+from tidewaiter.core import limits
+from tidewaiter.core.errors import InputError
 from tidewaiter.oci import digest as digests
 from tidewaiter.oci.digest import Digest
+from tidewaiter.signing import key_folder
 
 _LABEL = "ENCRYPTED SIGSTORE PRIVATE KEY"
 _PEM = re.compile(
     rb"-----BEGIN (ENCRYPTED (?:SIGSTORE|COSIGN) PRIVATE KEY)-----\s+([A-Za-z0-9+/=\s]+?)-----END \1-----"
 )
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _SCRYPT_N = frozenset({32768, 65536, 131072})
 _SCRYPT_MEMORY = 192 * limits.MIB  # 128 * N * r for the largest N, and some
 _ALGORITHM = ec.ECDSA(hashes.SHA256())
+_OVER_DIGEST = ec.ECDSA(utils.Prehashed(hashes.SHA256()))
 
 
 class _ScryptParameters(msgspec.Struct, frozen=True):
@@ -56,25 +56,6 @@ class _Sealed(msgspec.Struct, frozen=True):
     ciphertext: bytes
 
 
-class Marks(msgspec.Struct, frozen=True):
-    """What is known of a key besides its bits."""
-
-    builder: str
-    """Who may use it; `local` is a developer's own machine, which production refuses."""
-    created: str
-    """RFC 3339."""
-    fingerprint: Digest
-
-
-class KeyFiles(msgspec.Struct, frozen=True):
-    """Where the files of one key pair lie, and the fingerprint of its public key."""
-
-    private: Path
-    public: Path
-    marks: Path
-    fingerprint: Digest
-
-
 class PublicKey:
     """An ECDSA P-256 public key; equal when the bits are."""
 
@@ -94,8 +75,12 @@ class PublicKey:
 
     def holds(self, signature: bytes, data: bytes) -> bool:
         """Whether `signature` (ASN.1 DER) over SHA-256 of `data` was made by this key's private half."""
+        return self.holds_over(signature, hashlib.sha256(data).digest())
+
+    def holds_over(self, signature: bytes, sha256: bytes) -> bool:
+        """As `holds`, for data whose SHA-256 (32 bytes) is known, so that many keys can be asked about long data."""
         try:
-            self._key.verify(signature, data, _ALGORITHM)
+            self._key.verify(signature, sha256, _OVER_DIGEST)
         except InvalidSignature:
             return False
         return True
@@ -108,6 +93,19 @@ class PublicKey:
 
     def __repr__(self) -> str:
         return f"PublicKey({self.fingerprint})"
+
+
+class Signer(Protocol):
+    """Whatever signs with an ECDSA P-256 key: the key in memory, or a service that keeps it."""
+
+    @property
+    def public(self) -> PublicKey:
+        """The public half of the key that signs."""
+        ...
+
+    def sign(self, data: bytes) -> bytes:
+        """Signature of SHA-256 of `data` in ASN.1 DER; differs from call to call."""
+        ...
 
 
 class PrivateKey:
@@ -148,58 +146,9 @@ def _derive(password: bytes, salt: bytes, parameters: _ScryptParameters) -> byte
     )
 
 
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(limits.KEY_FILE_BYTES + 1)
-    except FileNotFoundError as error:
-        raise NotFoundError(
-            f"there is no key file {path}", next_step="Make a key pair with `tidewaiter key generate`."
-        ) from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}", next_step="Check its permissions.") from error
-    if len(data) > limits.KEY_FILE_BYTES:
-        raise InputError(f"{path} is over {limits.KEY_FILE_BYTES} bytes", next_step="Name a key file.")
-    return data
-
-
 def create() -> PrivateKey:
     """A new private key."""
     return PrivateKey(ec.generate_private_key(ec.SECP256R1()))
-
-
-def files(directory: Path, name: str) -> tuple[Path, Path, Path]:
-    """Where private key, public key and marks of `name` lie; raises `InputError` for an unsafe name."""
-    if not _NAME.fullmatch(name):
-        raise InputError(
-            f"{name[:80]!r} is not a key name", next_step="Use up to 64 lower-case letters, digits, `.`, `_` and `-`."
-        )
-    return directory / f"{name}.key", directory / f"{name}.pub", directory / f"{name}.json"
-
-
-def generate(directory: Path, name: str, password: bytes, *, builder: str) -> KeyFiles:
-    """Make a key pair and write it; the private file is readable by its owner only.
-
-    Raises:
-        InputError: there is such a key already; it stays as it is.
-        StorageError: the disk refused.
-    """
-    private, public, marks = files(directory, name)
-    with durable.exclusive(directory / ".lock"):
-        if private.exists():
-            raise InputError(
-                f"{private} exists and is not replaced",
-                next_step="Choose another name, or move the old key away first: what it signed needs its public half.",
-                code="key_exists",
-            )
-        key = create()
-        fingerprint = key.public.fingerprint
-        about = Marks(builder=builder, created=clock.rfc3339(clock.now()), fingerprint=fingerprint)
-        durable.write_atomically(marks, msgspec.json.format(msgspec.json.encode(about)) + b"\n")
-        durable.write_atomically(public, key.public.pem)
-        # Last, so that a private key on disk always has its other two files.
-        durable.write_atomically(private, key.seal(password), mode=0o600)
-    return KeyFiles(private=private, public=public, marks=marks, fingerprint=fingerprint)
 
 
 def open_sealed(data: bytes, password: bytes, *, source: str) -> PrivateKey:
@@ -244,7 +193,7 @@ def open_sealed(data: bytes, password: bytes, *, source: str) -> PrivateKey:
 
 def load_private(path: Path, password: bytes) -> PrivateKey:
     """The private key in the file at `path`; errors as in `open_sealed`, and `NotFoundError`."""
-    return open_sealed(_read(path), password, source=str(path))
+    return open_sealed(key_folder.read_file(path), password, source=str(path))
 
 
 def parse_public(data: bytes, *, source: str) -> PublicKey:
@@ -261,14 +210,4 @@ def parse_public(data: bytes, *, source: str) -> PublicKey:
 
 def load_public(path: Path) -> PublicKey:
     """The public key in the file at `path`; raises `NotFoundError` or `InputError`."""
-    return parse_public(_read(path), source=str(path))
-
-
-def load_marks(path: Path) -> Marks:
-    """The marks in the file at `path`; raises `NotFoundError` or `InputError`."""
-    try:
-        return msgspec.json.decode(_read(path), type=Marks)
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path} is malformed: {error}", next_step="Restore it from a backup, or generate a new key."
-        ) from error
+    return parse_public(key_folder.read_file(path), source=str(path))

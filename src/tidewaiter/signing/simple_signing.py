@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from tidewaiter.core.errors import InputError
+from tidewaiter.core import limits
+from tidewaiter.core.errors import InputError, LimitError
 from tidewaiter.oci import digest as digests
 from tidewaiter.oci.digest import Digest
 from tidewaiter.signing import strict_json
@@ -27,7 +28,11 @@ class Payload(msgspec.Struct, frozen=True):
 
 
 def encode(docker_reference: str, digest: Digest, annotations: Mapping[str, str] | None = None) -> bytes:
-    """Canonical bytes of the payload, equal to what cosign writes; raises `InputError` for text that is not Unicode."""
+    """Canonical bytes of the payload, equal to what cosign writes.
+
+    Raises:
+        InputError: an annotation or the name is not Unicode, or (LimitError) it is longer than what is read.
+    """
     document = {
         "critical": {
             "identity": {"docker-reference": docker_reference},
@@ -38,11 +43,17 @@ def encode(docker_reference: str, digest: Digest, annotations: Mapping[str, str]
     }
     try:
         text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).translate(_GO_ESCAPES)
-        return text.encode()
+        data = text.encode()
     except UnicodeEncodeError as error:
         raise InputError(
             "an annotation or the repository's name is not Unicode", next_step="Give it in UTF-8."
         ) from error
+    if len(data) > limits.PAYLOAD_BYTES:
+        raise LimitError(
+            f"the signature's payload has {len(data)} bytes, over {limits.PAYLOAD_BYTES}",
+            next_step="Give fewer or shorter annotations.",
+        )
+    return data
 
 
 def _object(document: dict[str, Any], name: str, keys: set[str]) -> dict[str, Any]:

@@ -9,13 +9,15 @@ from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, NotVerifiedError
 from tidewaiter.oci import digest as digests
 from tidewaiter.oci.digest import Digest
-from tidewaiter.signing import dsse, strict_json
-from tidewaiter.signing.keys import PrivateKey, PublicKey
+from tidewaiter.signing import dsse, predicates, strict_json
+from tidewaiter.signing.keys import PublicKey, Signer
 
 TYPE = "https://in-toto.io/Statement/v1"
 _TYPES = (TYPE, "https://in-toto.io/Statement/v0.1")
 """The older form has the same fields with the same meaning, and cosign still writes it."""
 _FIELDS = {"_type", "subject", "predicateType", "predicate"}
+_SUBJECT_FIELDS = {"name", "uri", "digest", "content", "downloadLocation", "mediaType", "annotations"}
+"""Of a resource descriptor (attestation framework, v1)."""
 _REFUSE = "Refuse this attestation: it is broken or made for something else."
 
 
@@ -25,6 +27,7 @@ class Subject(msgspec.Struct, frozen=True):
     name: str
     digests: Mapping[str, str]
     """Hexadecimal digits by algorithm."""
+    annotations: Mapping[str, Any] = {}
 
     def is_(self, digest: Digest) -> bool:
         """Whether this is the thing with the digest `digest`."""
@@ -52,11 +55,23 @@ def about(name: str, digest: Digest) -> Subject:
     return Subject(name, {digests.algorithm(digest): digests.hexadecimal(digest)})
 
 
+def image_signature(name: str, digest: Digest, annotations: Mapping[str, str] | None = None) -> Statement:
+    """What an image signature in a bundle says: `name` (`HOST/REPO`) has `digest`, with these annotations.
+
+    Annotations stand where cosign puts what `--annotations` gives it, and looks for it: at the subject.
+    """
+    subject = msgspec.structs.replace(about(name, digest), annotations=annotations or {})
+    return Statement((subject,), predicates.SIGNATURE, {})
+
+
 def encode(statement: Statement) -> bytes:
     """Canonical JSON: sorted keys, no white space."""
     document = {
         "_type": TYPE,
-        "subject": [{"name": one.name, "digest": one.digests} for one in statement.subjects],
+        "subject": [
+            {"name": one.name, "digest": one.digests} | ({"annotations": one.annotations} if one.annotations else {})
+            for one in statement.subjects
+        ],
         "predicateType": statement.predicate_type,
         "predicate": statement.predicate,
     }
@@ -67,8 +82,8 @@ def parse(payload: bytes, *, limit: int = limits.ATTESTATION_BYTES) -> Statement
     """The statement in `payload`.
 
     Raises:
-        InputError: it is no Statement v1 (or v0.1, which differs in name only), has unknown fields, or (LimitError)
-            is over `limit`.
+        InputError: it is no Statement v1 (or v0.1, which differs in name only), has unknown fields, a predicate that
+            is no JSON object, or (LimitError) is over `limit`.
     """
     document = strict_json.loads(payload, limit=limit)
     if document.get("_type") not in _TYPES:
@@ -77,6 +92,9 @@ def parse(payload: bytes, *, limit: int = limits.ATTESTATION_BYTES) -> Statement
         unknown = ", ".join(sorted(document.keys() - _FIELDS))
         raise InputError(f"the attestation has unknown fields: {unknown[:200]}", next_step=_REFUSE)
     predicate_type, predicate = document.get("predicateType"), document.get("predicate", {})
+    if predicate_type == predicates.SPDX and isinstance(predicate, str):
+        # So `cosign attest --type spdx` writes it: the document as text.
+        predicate = strict_json.loads(predicate.encode(), limit=limit)
     if not isinstance(predicate_type, str) or not predicate_type or not isinstance(predicate, dict):
         raise InputError("the attestation has no predicate type, or its predicate is no object", next_step=_REFUSE)
     subjects = document.get("subject")
@@ -86,15 +104,19 @@ def parse(payload: bytes, *, limit: int = limits.ATTESTATION_BYTES) -> Statement
 
 
 def _subject(given: object) -> Subject:
-    name, found = (given.get("name", ""), given.get("digest")) if isinstance(given, dict) else (None, None)
+    if not isinstance(given, dict) or given.keys() - _SUBJECT_FIELDS:
+        raise InputError("a subject of the attestation is no resource descriptor", next_step=_REFUSE)
+    name, found, annotations = given.get("name", ""), given.get("digest"), given.get("annotations", {})
     if not isinstance(name, str) or not isinstance(found, dict) or not found:
         raise InputError("a subject of the attestation has no digest", next_step=_REFUSE)
     if not all(isinstance(value, str) for value in found.values()):
         raise InputError("a digest of the attestation is no text", next_step=_REFUSE)
-    return Subject(name, found)
+    if not isinstance(annotations, dict):
+        raise InputError("the annotations of a subject are no object", next_step=_REFUSE)
+    return Subject(name, found, annotations)
 
 
-def attest(statement: Statement, key: PrivateKey) -> bytes:
+def attest(statement: Statement, key: Signer) -> bytes:
     """The statement in a signed envelope."""
     return dsse.sign(encode(statement), key)
 
