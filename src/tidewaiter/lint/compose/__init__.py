@@ -1,0 +1,1 @@
+"""Compose files: services, and the mistakes in them."""

@@ -1,0 +1,1 @@
+"""Dockerfiles: parsed as BuildKit does, with stages, variables and the commands in `RUN`."""

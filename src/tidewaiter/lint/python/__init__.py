@@ -1,0 +1,1 @@
+"""Training scripts in Python, read with `ast` and never run."""

@@ -1,0 +1,1 @@
+"""Requirements files: how they are read, and their rules."""

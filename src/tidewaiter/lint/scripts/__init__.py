@@ -1,0 +1,1 @@
+"""Shell scripts: read into commands, and their rules."""
