@@ -5,6 +5,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import postgres
 from tidewaiter.advisories.finding import Finding, NotChecked, ScanResult
 from tidewaiter.catalog.records import BuildRecord, BuiltLayer, ScanRecord
 from tidewaiter.core import settings as all_settings
@@ -18,8 +19,8 @@ NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 
 
 def home(path: Path) -> Settings:
-    """Settings of an empty home."""
-    return all_settings.load({"TIDEWAITER_HOME": str(path)})
+    """Settings of an empty home; its catalog is where the test is to have it."""
+    return all_settings.load({"TIDEWAITER_HOME": str(path), **postgres.variables(path)})
 
 
 def digest(text: str) -> Digest:

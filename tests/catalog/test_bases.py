@@ -1,15 +1,21 @@
 """Bases in the catalog: approved, expired, retired, and what rests on them."""
 
 import datetime as dt
+import random
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
+from alembic import command
+from alembic.config import Config
 from catalog_sample import build, digest
 
-from tidewaiter.catalog import bases, glance
+from tidewaiter.catalog import bases, glance, migrate, narrowing
+from tidewaiter.catalog.answers import BaseUse
 from tidewaiter.catalog.catalog import Catalog
+from tidewaiter.catalog.database import Database
 from tidewaiter.catalog.records import BuiltLayer, PullRecord
 from tidewaiter.core import clock
 from tidewaiter.core import settings as all_settings
@@ -93,6 +99,38 @@ def test_images_that_rest_on_a_base_are_found_by_their_layers(catalog: Catalog) 
     assert catalog.images_on([digest("nothing")]) == ()
 
 
+@pytest.mark.parametrize("few", [0, narrowing.FEW])
+@pytest.mark.parametrize("height", [1, 2])
+def test_images_on_a_base_come_part_by_part(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, few: int, height: int
+) -> None:
+    """By name and digest, one at a time or all at once: those whose layers begin so, whether many or few do."""
+    monkeypatch.setattr(narrowing, "FEW", few)
+    chance, under = random.Random(height), ("a", "b")[:height]
+    stacks = {f"image {number}": chance.choices("ab", k=chance.randrange(1, 4)) for number in range(12)}
+    catalog.record_pull(_pull("ground", *under))
+    for name, stack in stacks.items():
+        pull = _pull(name, *stack)
+        catalog.record_pull(
+            msgspec.structs.replace(pull, repository=f"other/{chance.choice('xyz')}", tag=name.split()[1])
+        )
+    expected = sorted(digest(name) for name, stack in stacks.items() if tuple(stack[:height]) == under)
+    found: list[BaseUse] = []
+    after: tuple[str, str] | None = None
+    with catalog.database.reading() as connection:
+        whole = bases.images_on_part(connection, digest("ground"), after=None, rows=100)
+        for _ in range(len(expected)):
+            part = bases.images_on_part(connection, digest("ground"), after=after, rows=1)
+            found += part.items
+            after = part.next  # type: ignore[assignment]  # of this list two texts
+    assert len(expected) > 1
+    assert sorted(one.digest for one in found) == expected
+    assert after is None
+    assert found == sorted(whole.items, key=lambda one: (one.name, one.digest))
+    assert tuple(found) == whole.items == catalog.images_on([digest("ground")])
+    assert all(one.tags for one in found)
+
+
 def test_the_base_under_an_image_is_the_longest_that_fits(catalog: Catalog) -> None:
     """Of several bases whose layers come first the one with the most counts; none is None."""
     layers = (_layer("base"), _layer("debug"), _layer("app"))
@@ -128,12 +166,31 @@ def test_a_catalog_from_before_bases_is_brought_along(tmp_path: Path) -> None:
     settings = all_settings.load({"TIDEWAITER_HOME": str(tmp_path)})
     with Catalog.open(settings) as catalog:
         catalog.record_build(build("one"))
+    file = tmp_path / "second.db"
+    second = Database(file)
+    second.prepare()
+    with second.writing() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
+        config.set_main_option("path_separator", "os")
+        command.upgrade(config, "0002")
+    second.close()
+    query = "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+    with sqlite3.connect(file) as rows:
+        then = {name: (kind, sql) for kind, name, sql in rows.execute(query)}
+    rows.close()
     with sqlite3.connect(settings.home.catalog) as older:
-        later = ("base_image", "base_approval", "waiver", "component_gap", "component_package", "package", "matching")
-        older.executescript("".join(f"DROP TABLE {table};" for table in later))
+        now = {name: kind for kind, name, _ in older.execute(query)}
+        older.executescript("".join(f"DROP TABLE {name};" for name in now if now[name] == "table" and name not in then))
+        for column in ("committed", "ci"):
+            older.execute(f"ALTER TABLE build DROP COLUMN {column}")
+        older.execute("ALTER TABLE repository_artifact DROP COLUMN since")
         older.executescript(
-            "DROP INDEX ix_layer_component_component_id; UPDATE alembic_version SET version_num = '0002'"
+            "".join(f"DROP INDEX IF EXISTS {name};" for name in now if now[name] == "index" and name not in then)
         )
+        for name in sorted(then.keys() - now.keys(), key=lambda name: then[name][0] == "index"):
+            older.execute(then[name][1])
+        older.execute("UPDATE alembic_version SET version_num = '0002'")
     older.close()
     with Catalog.open(settings) as catalog:
         assert catalog.image(digest("one")).builds[0].base_name == "debian12"

@@ -28,7 +28,7 @@ TABLES = (
     ),
     ("tag", "name, artifact_id, visibility, verdict_id"),
     ("tag_history", "name, artifact_id, visibility"),
-    ("audit_event", "action, subject, detail"),
+    ("audit_pending", "id, json_remove(entry, '$.time', '$.states[0][2]')"),
 )
 
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -33,7 +34,9 @@ def _statements(path: Path) -> set[str]:
     connection.close()
 
     def normal(sql: str) -> str:
-        return "\n".join(sorted(line.strip().rstrip(",").replace('"', "") for line in sql.splitlines()))
+        # SQLite writes a column that was added later behind the last one, into the same line.
+        parts = (part for line in sql.replace('"', "").splitlines() for part in re.split(r", (?=\w+ [A-Z])", line))
+        return "\n".join(sorted(part.strip().rstrip(",") for part in parts))
 
     return {normal(sql) for name, sql in rows if not name.startswith("alembic")}
 
@@ -185,6 +188,7 @@ def _record_many(path: str, name: str, start: float) -> None:
             catalog.set_tag("team/shared", "latest", digest("shared"))
 
 
+@pytest.mark.thorough
 def test_two_processes_record_at_once(tmp_path: Path) -> None:
     """Two processes that open an empty home in the same moment and record the same and other things lose nothing."""
     start = time.time() + 3
@@ -211,6 +215,7 @@ def _die_inside(path: str, ready: str) -> None:
         time.sleep(60)
 
 
+@pytest.mark.thorough
 def test_a_kill_inside_a_transaction_leaves_what_was_before(tmp_path: Path) -> None:
     """SIGKILL in the middle of a record: the catalog opens, is sound, and has all of it or nothing."""
     with Catalog.open(home(tmp_path)) as catalog:
@@ -251,4 +256,5 @@ def test_where_used_is_answered_by_indexes(tmp_path: Path) -> None:
             catalog.images_with(thing)
         plans = [_plan(catalog, sql) for sql in statements if sql.startswith("SELECT")]
     assert len(plans) >= 2
-    assert not [plan for plan in plans if "SCAN" in plan]
+    scanned = [step for plan in plans for step in plan.splitlines() if step.startswith("SCAN")]
+    assert not [step for step in scanned if not step.startswith("SCAN json_each ")]  # a list that the statement has

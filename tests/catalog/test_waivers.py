@@ -4,13 +4,14 @@ import datetime as dt
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 from catalog_sample import build, digest, home, verdict
 from sqlalchemy import select
 
 from tidewaiter.catalog import schema
+from tidewaiter.catalog.audit import entries as audit
+from tidewaiter.catalog.audit.entries import Entry
 from tidewaiter.catalog.catalog import Catalog
 from tidewaiter.core import clock
 from tidewaiter.core.errors import DeniedError, InputError, NotFoundError, RefusedError
@@ -41,12 +42,12 @@ def asked(advisory: str = "CVE-2024-34069", days: int = 30) -> Waiver:
     )
 
 
-def events(catalog: Catalog) -> list[tuple[str, str, dict[str, Any]]]:
-    """Action, subject and detail of every audit event about waivers."""
-    of = schema.audit_event.c
+def events(catalog: Catalog) -> list[Entry]:
+    """Every entry of the audit log about waivers."""
+    of = schema.audit_pending.c
     with catalog.database.reading() as connection:
-        rows = connection.execute(select(of.action, of.subject, of.detail).order_by(of.id)).all()
-    return [(row.action, row.subject, row.detail) for row in rows if row.action.startswith("waiver.")]
+        found = map(audit.parse, connection.scalars(select(of.entry).order_by(of.id)))
+        return [entry for entry in found if entry.action.startswith("waiver.")]
 
 
 def test_a_waiver_comes_back_as_it_was_asked_for(catalog: Catalog) -> None:
@@ -64,19 +65,19 @@ def test_a_waiver_comes_back_as_it_was_asked_for(catalog: Catalog) -> None:
 
 
 def test_every_step_is_audited(catalog: Catalog) -> None:
-    """Request, approval and revocation each leave one event that names who; the request's holds the whole waiver."""
+    """Request, approval and revocation each leave one entry that names who; the request's holds the whole waiver."""
     one = asked()
     catalog.request_waiver(one)
     catalog.approve_waiver(one.id, "Bert")
     catalog.revoke_waiver(one.id, "Cleo", "Mended.")
     found = events(catalog)
-    assert [(action, subject, detail["by"]) for action, subject, detail in found] == [
+    assert [(entry.action, entry.subject, entry.actor) for entry in found] == [
         ("waiver.request", one.id, "Anna"),
         ("waiver.approve", one.id, "Bert"),
         ("waiver.revoke", one.id, "Cleo"),
     ]
-    assert found[0][2]["waiver"]["scope"]["advisory"] == "CVE-2024-34069"
-    assert found[2][2]["reason"] == "Mended."
+    assert found[0].detail["waiver"]["scope"]["advisory"] == "CVE-2024-34069"
+    assert found[2].detail["reason"] == "Mended."
 
 
 def test_what_is_refused_leaves_no_trace(catalog: Catalog) -> None:
@@ -110,7 +111,7 @@ def test_of_two_reviewers_at_once_one_approves(catalog: Catalog) -> None:
     with ThreadPoolExecutor(8) as pool:
         done = [name for name in pool.map(approve, [f"Reviewer {number}" for number in range(8)]) if name]
     assert done == [catalog.waiver(one.id).reviewer]
-    assert len([action for action, _, _ in events(catalog) if action == "waiver.approve"]) == 1
+    assert len([entry for entry in events(catalog) if entry.action == "waiver.approve"]) == 1
 
 
 def test_a_revocation_takes_back_what_was_cleared_by_it(catalog: Catalog) -> None:

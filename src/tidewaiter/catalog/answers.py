@@ -7,7 +7,7 @@ import msgspec
 
 from tidewaiter.advisories.finding import NotChecked
 from tidewaiter.advisories.severity import Level
-from tidewaiter.catalog.records import LayerKind, Material, VerdictDocument, Visibility
+from tidewaiter.catalog.records import CiRun, LayerKind, Material, VerdictDocument, Visibility
 
 BaseState = Literal["approved", "expired", "retired", "known"]
 """Of a base: `expired` was approved until a day that is past, `known` was neither approved nor retired."""
@@ -19,6 +19,17 @@ class TagAnswer(msgspec.Struct, frozen=True):
     name: str
     visibility: Visibility
     set_at: dt.datetime
+
+
+class SyncedTag(msgspec.Struct, frozen=True):
+    """A tag of the registry, layout or archive in which an image lies, and since when it is seen to mean that image.
+
+    It says nothing else of the image, and is no tag of the store.
+    """
+
+    name: str
+    set_at: dt.datetime
+    visibility: Literal["synced"] = "synced"
 
 
 class VerdictSummary(msgspec.Struct, frozen=True):
@@ -59,6 +70,8 @@ class ImageSummary(msgspec.Struct, frozen=True, kw_only=True):
     built: dt.datetime | None = None
     commit: str = ""
     dirty: bool = False
+    synced: tuple[SyncedTag, ...] = ()
+    """Tags where it lies, when `name` is such a place: HOST/REPO, oci:PATH, oci-archive:FILE or docker-archive:FILE."""
 
 
 class ImageList(msgspec.Struct, frozen=True):
@@ -126,6 +139,8 @@ class BuildAnswer(msgspec.Struct, frozen=True, kw_only=True):
     dirty: bool
     branch: str
     pipeline_run: str
+    ci: CiRun | None
+    """None outside of CI, or when nothing of it was kept."""
     builder: str
     environment: str
     purpose: str
@@ -147,6 +162,20 @@ class SignatureAnswer(msgspec.Struct, frozen=True, kw_only=True):
     builder: str
     format: str
     manifest_digest: str
+    created: dt.datetime
+
+
+class AttestationAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """An attestation of an image, in one format."""
+
+    predicate_type: str
+    format: str
+    manifest_digest: str
+    blob_digest: str
+    size: int
+    key_fingerprint: str
+    """Empty when it came from elsewhere, and nobody has verified it."""
+    builder: str
     created: dt.datetime
 
 
@@ -198,6 +227,8 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Newest first, at most 20."""
     signatures: tuple[SignatureAnswer, ...]
     attachments: tuple[AttachmentAnswer, ...]
+    attestations: tuple[AttestationAnswer, ...]
+    """Newest first, without signatures."""
 
 
 class BaseAnswer(msgspec.Struct, frozen=True, kw_only=True):

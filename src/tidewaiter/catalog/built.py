@@ -1,60 +1,42 @@
-"""Recording a build, by sqlite3 alone: every build does it, and SQLAlchemy loads longer than all of this takes.
+"""Recording a build, by plain statements: every build does it, and SQLAlchemy loads longer than all of this takes.
 
 The statements are the only ones that write a build; `Catalog` runs them in a transaction of its own. Recording the
 same build twice changes nothing.
 """
 
 import datetime as dt
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
-from tidewaiter.catalog.glance import REVISION, UnansweredError, stored_moment
+from tidewaiter.catalog.audit import entries as audit
+from tidewaiter.catalog.audit import states as audit_states
+from tidewaiter.catalog.glance import Place, stored_moment
+from tidewaiter.catalog.plain import Plain
+from tidewaiter.catalog.plain_writing import writing
 from tidewaiter.catalog.records import BuildRecord, BuiltLayer
 from tidewaiter.catalog.storable import storable, storable_tree
-from tidewaiter.core import clock, limits
+from tidewaiter.core import clock
 from tidewaiter.oci.digest import Digest, of
 from tidewaiter.oci.reference import check_repository, check_tag
 
 Row = dict[str, Any]
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[sqlite3.Connection]:
-    """One transaction in the catalog at `path`; raises `UnansweredError` when only `Catalog` can say what is wrong."""
-    address = f"file:{quote(str(path))}?mode=rw"
-    wait = limits.CATALOG_WAIT_SECONDS
-    try:
-        with closing(sqlite3.connect(address, uri=True, isolation_level=None, timeout=wait)) as connection:
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("BEGIN IMMEDIATE")
-            found = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-            if found != [(REVISION,)]:
-                raise UnansweredError(f"{path} has the schema {found}")
-            yield connection
-            connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        raise UnansweredError(f"{path}: {error}") from error
-
-
-def record(path: Path, build: BuildRecord, tag: str) -> None:
-    """Record a finished build and let its repository's `tag` mean its image, in one transaction.
+def record(path: Place, build: BuildRecord, tag: str, *, actor: str = "") -> None:
+    """Record a finished build by `actor` and let its repository's `tag` mean its image, in one transaction.
 
     A tag that is cleared for this very image stays so.
 
     Raises:
-        UnansweredError: the file is missing, of another schema, locked, damaged, full; nothing was written.
+        UnansweredError: the file is missing, of another schema, locked, damaged, full, or there is none as on
+            PostgreSQL; nothing was written.
     """
     at = clock.now()
-    with _writing(path) as connection:
-        write(connection, build, at)
-        _name(connection, build, check_tag(tag), at)
+    with writing(path) as connection:
+        write(connection, build, at, actor=actor)
+        _name(connection, build, check_tag(tag), at, actor=actor)
 
 
 # Rows
@@ -66,12 +48,12 @@ def _insert(table: str, row: Row) -> str:
     return f"INSERT INTO {table} ({columns}) VALUES ({values})"  # noqa: S608 - names are those of this module
 
 
-def _add_missing(connection: sqlite3.Connection, table: str, rows: Sequence[Row]) -> None:
+def _add_missing(connection: Plain, table: str, rows: Sequence[Row]) -> None:
     if rows:
         connection.executemany(_insert(table, rows[0]) + " ON CONFLICT DO NOTHING", rows)
 
 
-def _put(connection: sqlite3.Connection, table: str, key: Sequence[str], rows: Sequence[Row]) -> None:
+def _put(connection: Plain, table: str, key: Sequence[str], rows: Sequence[Row]) -> None:
     """Insert `rows`; those whose `key` is there replace the other columns."""
     if rows:
         changed = ", ".join(f'"{name}" = excluded."{name}"' for name in rows[0] if name not in key)
@@ -80,7 +62,7 @@ def _put(connection: sqlite3.Connection, table: str, key: Sequence[str], rows: S
         )
 
 
-def _number(connection: sqlite3.Connection, table: str, key: Row, rest: Row | None = None) -> int:
+def _number(connection: Plain, table: str, key: Row, rest: Row | None = None) -> int:
     """Row number of the row with the unique `key`; it is made, with `rest`, when it is missing."""
     same = " AND ".join(f'"{name}" = :{name}' for name in key)
     query = f"SELECT id FROM {table} WHERE {same}"  # noqa: S608 - names are those of this module
@@ -97,11 +79,6 @@ def _moment(moment: dt.datetime | None) -> str | None:
 
 def _json(value: object) -> str:
     return msgspec.json.encode(storable_tree(value)).decode()
-
-
-def _audit(connection: sqlite3.Connection, at: dt.datetime, action: str, subject: str, detail: Row) -> None:
-    row = {"at": _moment(at), "action": action, "subject": storable(subject), "detail": _json(detail)}
-    connection.execute(_insert("audit_event", row), row)
 
 
 # What a build leaves
@@ -121,15 +98,13 @@ def _key(build: BuildRecord) -> Digest:
     return of(msgspec.json.encode(identity))
 
 
-def _artifact(
-    connection: sqlite3.Connection, digest: Digest, layers: Iterable[BuiltLayer], at: dt.datetime, media_type: str
-) -> int:
+def _artifact(connection: Plain, digest: Digest, layers: Iterable[BuiltLayer], at: dt.datetime, media_type: str) -> int:
     size = sum(layer.size for layer in layers)
     rest = {"media_type": media_type, "size": size, "recorded_at": _moment(at)}
     return _number(connection, "artifact", {"digest": digest}, rest)
 
 
-def _members(connection: sqlite3.Connection, artifact: int, layers: Sequence[BuiltLayer]) -> list[Row]:
+def _members(connection: Plain, artifact: int, layers: Sequence[BuiltLayer]) -> list[Row]:
     """Rows of `artifact_layer`; the layers themselves are recorded, sizes that were unknown filled in."""
     rows: list[Row] = []
     for position, layer in enumerate(layers):
@@ -153,15 +128,20 @@ def _members(connection: sqlite3.Connection, artifact: int, layers: Sequence[Bui
     return rows
 
 
-def _place(connection: sqlite3.Connection, build: BuildRecord, artifact: int, at: dt.datetime) -> int:
+def _place(connection: Plain, build: BuildRecord, artifact: int, at: dt.datetime) -> int:
     """Put the image into its repository, now its latest change; row number of the repository."""
     number = _number(connection, "repository", {"name": check_repository(build.repository)})
-    row = {"repository_id": number, "artifact_id": artifact, "changed_at": _moment(at)}
-    _put(connection, "repository_artifact", ("repository_id", "artifact_id"), [row])
+    row = {"repository_id": number, "artifact_id": artifact, "changed_at": _moment(at), "since": _moment(at)}
+    _add_missing(connection, "repository_artifact", [row])
+    connection.execute(
+        "UPDATE repository_artifact SET changed_at = :changed_at"
+        " WHERE repository_id = :repository_id AND artifact_id = :artifact_id",
+        {name: row[name] for name in ("changed_at", "repository_id", "artifact_id")},
+    )
     return number
 
 
-def _base(connection: sqlite3.Connection, build: BuildRecord, at: dt.datetime) -> int | None:
+def _base(connection: Plain, build: BuildRecord, at: dt.datetime) -> int | None:
     """Row number of the base of a build, whose own layers are recorded as those of an image."""
     made_from = build.base_lock or build.base_digest
     if not build.base_name or made_from is None:
@@ -183,7 +163,7 @@ def _base(connection: sqlite3.Connection, build: BuildRecord, at: dt.datetime) -
     return number
 
 
-def write(connection: sqlite3.Connection, build: BuildRecord, at: dt.datetime) -> None:
+def write(connection: Plain, build: BuildRecord, at: dt.datetime, *, actor: str = "") -> None:
     """Record a finished build with its lineage (source, inputs, base, layers), inside a transaction."""
     key = _key(build)
     if connection.execute("SELECT 1 FROM build WHERE key = ?", (key,)).fetchone():
@@ -205,6 +185,7 @@ def write(connection: sqlite3.Connection, build: BuildRecord, at: dt.datetime) -
         "dirty": build.dirty,
         "branch": storable(build.branch),
         "pipeline_run": storable(build.pipeline_run),
+        "ci": None if build.ci is None else _json(msgspec.to_builtins(build.ci)),
         "builder": storable(build.builder),
         "base_lock": build.base_lock,
         "python_lock": build.python_lock,
@@ -214,12 +195,21 @@ def write(connection: sqlite3.Connection, build: BuildRecord, at: dt.datetime) -
         "started": _moment(build.started),
         "finished": _moment(build.finished),
         "seconds": build.seconds,
+        "committed": _moment(build.committed),
     }
     _add_missing(connection, "build", [row])
-    _audit(connection, at, "build", build.digest, {"repository": build.repository, "commit": build.commit})
+    detail = {
+        "repository": build.repository,
+        "source": build.source,
+        "commit": build.commit,
+        "dirty": build.dirty,
+        "builder": build.builder,
+        "pipeline_run": build.pipeline_run,
+    }
+    audit.append(connection, "build", build.digest, detail, at=at, actor=actor)
 
 
-def _name(connection: sqlite3.Connection, build: BuildRecord, tag: str, at: dt.datetime) -> None:
+def _name(connection: Plain, build: BuildRecord, tag: str, at: dt.datetime, *, actor: str) -> None:
     """What `clearing.set_tag` does for an image that was built here and is not to be cleared."""
     artifact = _number(connection, "artifact", {"digest": build.digest})
     known = connection.execute(
@@ -227,17 +217,25 @@ def _name(connection: sqlite3.Connection, build: BuildRecord, tag: str, at: dt.d
         " WHERE repository.name = ? AND tag.name = ?",
         (build.repository, tag),
     ).fetchone()
-    if known == (artifact,):
+    if known is not None and known[0] == artifact:
         return
+    number = _place(connection, build, artifact, at)
+    said = "SELECT max(set_at) FROM tag_history WHERE repository_id = ? AND name = ?"
+    before = connection.execute(said, (number, tag)).fetchone()[0]
     row = {
-        "repository_id": _place(connection, build, artifact, at),
+        "repository_id": number,
         "name": tag,
         "artifact_id": artifact,
         "visibility": "built",
         "verdict_id": None,
-        "set_at": _moment(at),
+        # Whatever the clock says now, it follows what the tag said before.
+        "set_at": max(stored_moment(at), stored_moment(before) if isinstance(before, dt.datetime) else before or ""),
     }
     _put(connection, "tag", ("repository_id", "name"), [row])
     connection.execute(_insert("tag_history", row), row)
     detail = {"digest": build.digest, "cleared_for": None}
-    _audit(connection, at, "tag.set", f"{build.repository}:{tag}", detail)
+    states = (
+        *audit_states.now(connection, "tag", (build.repository, tag)),
+        *audit_states.now(connection, "tag_change", (build.repository, tag, row["set_at"])),
+    )
+    audit.append(connection, "tag.set", f"{build.repository}:{tag}", detail, at=at, actor=actor, states=states)

@@ -1,108 +1,74 @@
 """The connection to the catalog's database: transactions that other processes cannot break, errors in words.
 
-SQLite runs in WAL mode: readers never wait. A writer takes the write lock when its transaction begins (`BEGIN
-IMMEDIATE`), so that it can wait for another process's transaction but never loses its own half-way.
+`sqlite` and `postgres` say how either of them does that; nobody else needs to know which one it is.
 """
 
 import sqlite3
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from tidewaiter.catalog import plain, sqlite
+from tidewaiter.catalog.plain import Plain
 from tidewaiter.core import durable, limits
 from tidewaiter.core.errors import StorageError
-
-_BACKUP = "Restore it from a backup, or move it away and build the images again."
-# On a full disk SQLite cannot even read: it shares memory through a file. Pruning reads in another way.
-_SPACE = "Free space, for example by `tidewaiter cache prune --keep 0`; then run the same command again."
-_CAUSES = (
-    # What SQLite says, in words a user can act on.
-    ("database or disk is full", "the disk is full", _SPACE),
-    ("disk i/o error", "the disk is full or damaged", _SPACE),
-    ("readonly database", "it may not be written", "Check who owns the folder and whether it is mounted read-only."),
-    ("unable to open", "it cannot be opened", "Check that its folder exists and that you may write in it."),
-    ("is locked", "another process keeps it locked", "Wait for that process or stop it, then run the command again."),
-    ("not a database", "the file is no database", _BACKUP),
-    ("malformed", "the file is damaged", _BACKUP),
-    ("no such table", "tables are missing from it", _BACKUP),
-    ("no such column", "columns are missing from it", _BACKUP),
-)
-
-
-def _locked(error: BaseException) -> bool:
-    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
-
-
-def _configure(raw: Any, _record: object) -> None:  # noqa: ANN401 - the event hands over the driver's own connection
-    # Transactions are begun by `_begin`, not by the driver's guess.
-    raw.isolation_level = None
-    cursor = raw.cursor()
-    try:
-        cursor.execute(f"PRAGMA busy_timeout = {round(limits.CATALOG_WAIT_SECONDS * 1000)}")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        # A verdict that was recorded is still there after a power cut.
-        cursor.execute("PRAGMA synchronous = FULL")
-    finally:
-        cursor.close()
-
-
-def _begin(connection: Connection) -> None:
-    if not connection.get_execution_options().get("writing"):
-        connection.exec_driver_sql("BEGIN")
-        return
-    # While a database is turned to WAL, or recovered after a crash, SQLite answers "locked" without waiting.
-    deadline = time.monotonic() + limits.CATALOG_WAIT_SECONDS
-    while True:
-        try:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-        except DBAPIError as error:
-            if error.orig is None or not _locked(error.orig) or time.monotonic() >= deadline:
-                raise
-            time.sleep(0.02)
-        else:
-            return
+from tidewaiter.core.settings import DatabaseUrl
 
 
 class Database:
-    """The database file at `path`. Connections are opened when they are needed and shared by threads."""
+    """The database at `place`. Connections are opened when they are needed and shared by threads."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.engine: Engine = create_engine(
-            URL.create("sqlite", database=str(path)),
-            json_serializer=lambda value: msgspec.json.encode(value).decode(),
-            json_deserializer=msgspec.json.decode,
-            pool_size=8,
-            max_overflow=32,
-        )
-        event.listen(self.engine, "connect", _configure)
-        event.listen(self.engine, "begin", _begin)
+    def __init__(self, place: Path | DatabaseUrl, *, actor: str = "") -> None:
+        self.place = place
+        self.actor = actor
+        """In whose name the audit log says that something was changed, where nothing else says who."""
+        self.wrote = False
+        """Whether a transaction that may change something was kept."""
+        self.fence: Callable[[Connection], None] | None = None
+        """Asked in each transaction that writes, before all else; what it raises keeps all from being written."""
+        self.engine: Engine
+        self._explain: Callable[[BaseException], StorageError]
+        self._refusals: type[Exception]
+        """What plain statements raise."""
+        if isinstance(place, Path):
+            self.engine = sqlite.engine(place)
+            self._explain = partial(sqlite.explain, place)
+            self._refusals = sqlite3.Error
+        else:
+            from tidewaiter.catalog import postgres
 
-    def explain(self, error: SQLAlchemyError) -> StorageError:
+            self.engine = postgres.engine(place)
+            self._explain = partial(postgres.explain, place)
+            self._refusals = postgres.REFUSALS
+
+    def explain(self, error: Exception) -> StorageError:
         """`StorageError` that says in words why the database refused."""
-        text = str(error.orig if isinstance(error, DBAPIError) else error)
-        for sign, cause, next_step in _CAUSES:
-            if sign in text.lower():
-                return StorageError(f"the catalog {self.path}: {cause} ({text})", next_step=next_step)
-        return StorageError(
-            f"the catalog {self.path} refused: {text}",
-            next_step="Run the command again; if it happens again, report it with this message.",
-        )
+        return self._explain(error.orig if isinstance(error, DBAPIError) and error.orig is not None else error)
+
+    def _options(self, *, writing: bool) -> dict[str, Any]:
+        options: dict[str, Any] = {"writing": writing, "actor": self.actor}
+        if isinstance(self.place, Path):
+            return options
+        from tidewaiter.catalog import postgres
+
+        return options | postgres.options(writing=writing)
 
     @contextmanager
     def _transaction(self, *, writing: bool) -> Iterator[Connection]:
         try:
-            with self.engine.connect() as plain:
-                connection = plain.execution_options(writing=writing)
+            with self.engine.connect() as plainest:
+                connection = plainest.execution_options(**self._options(writing=writing))
                 with connection.begin():
+                    if writing and self.fence is not None:
+                        self.fence(connection)
                     yield connection
-        except SQLAlchemyError as error:
+                self.wrote |= writing
+        except (SQLAlchemyError, self._refusals) as error:
             raise self.explain(error) from error
 
     @contextmanager
@@ -118,37 +84,45 @@ class Database:
             yield connection
 
     @contextmanager
-    def plainly(self, *, writing: bool) -> Iterator[sqlite3.Connection]:
-        """As `reading` or `writing`, for statements of sqlite3's own."""
+    def plainly(self, *, writing: bool) -> Iterator[Plain]:
+        """As `reading` or `writing`, for plain statements."""
         with self._transaction(writing=writing) as connection:
-            plain = connection.connection.driver_connection
-            assert isinstance(plain, sqlite3.Connection)  # noqa: S101  # the engine is SQLite's
-            try:
-                yield plain
-            except sqlite3.Error as error:
-                raise DBAPIError(None, None, error) from error
+            yield plain.of(connection)
 
-    def prepare(self) -> None:
-        """Make the file and turn it to WAL mode, unless that was done; the caller holds the lock.
+    @contextmanager
+    def alone(self, name: str, *, file: Path, seconds: float = limits.LOCK_SECONDS) -> Iterator[None]:
+        """Hold a lock of everybody who uses this database: on PostgreSQL by its `name`, else of `file`.
 
         Raises:
-            StorageError: it cannot be created or is no database.
+            DeadlineError: another process still held it after `seconds`.
+            StorageError: it cannot be asked for.
+        """
+        if isinstance(self.place, Path):
+            with durable.exclusive(file, seconds=seconds):
+                yield
+            return
+        from tidewaiter.catalog import postgres
+
+        with postgres.alone(self.place, name, seconds=seconds):
+            yield
+
+    def prepare(self) -> None:
+        """Make the file of SQLite and turn it to WAL mode; see that a server of PostgreSQL can keep a catalog.
+
+        The caller holds the lock.
+
+        Raises:
+            StorageError: it cannot be created, is no database, or is too old.
         """
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise durable.storage_error(error, str(self.path)) from error
-        try:
-            # WAL cannot be turned on inside a transaction, so this goes past the engine's.
-            raw = self.engine.raw_connection()
-            try:
-                raw.cursor().execute("PRAGMA journal_mode = WAL")
-            finally:
-                raw.close()
-        except SQLAlchemyError as error:
+            if isinstance(self.place, Path):
+                sqlite.prepare(self.place, self.engine)
+                return
+            from tidewaiter.catalog import postgres
+
+            postgres.prepare(self.place, self.engine)
+        except (SQLAlchemyError, self._refusals) as error:
             raise self.explain(error) from error
-        except sqlite3.Error as error:
-            raise self.explain(DBAPIError("PRAGMA journal_mode", None, error)) from error
 
     def close(self) -> None:
         """Close every connection."""

@@ -9,6 +9,7 @@ from tidewaiter.advisories.finding import NotChecked
 from tidewaiter.catalog import findings, schema
 from tidewaiter.catalog.answers import (
     AttachmentAnswer,
+    AttestationAnswer,
     BuildAnswer,
     ComponentAnswer,
     ConfigAnswer,
@@ -18,10 +19,11 @@ from tidewaiter.catalog.answers import (
     SignatureAnswer,
 )
 from tidewaiter.catalog.listing import place_of, summaries
-from tidewaiter.catalog.records import SEVERITIES, Material, VerdictDocument
+from tidewaiter.catalog.records import SEVERITIES, CiRun, Material, VerdictDocument
 from tidewaiter.catalog.rows import CHUNK, AnyRow
 from tidewaiter.core.errors import NotFoundError
 from tidewaiter.oci.digest import Digest
+from tidewaiter.signing.predicates import SIGNATURE
 
 _BUILDS = 20
 
@@ -53,6 +55,7 @@ def image(connection: Connection, digest: Digest, repository: str | None = None)
         builds=_builds(connection, place.artifact_id, place.repository_id),
         signatures=_signatures(connection, place.artifact_id),
         attachments=_attachments(connection, place.artifact_id),
+        attestations=_attestations(connection, place.artifact_id),
     )
 
 
@@ -248,6 +251,7 @@ def _builds(connection: Connection, artifact: int, repository: int) -> tuple[Bui
             dirty=row.dirty,
             branch=row.branch,
             pipeline_run=row.pipeline_run,
+            ci=None if row.ci is None else msgspec.convert(row.ci, CiRun),
             builder=row.builder,
             environment=row.environment,
             purpose=row.purpose,
@@ -270,6 +274,14 @@ def _signatures(connection: Connection, artifact: int) -> tuple[SignatureAnswer,
     query = select(of.key_fingerprint, of.builder, of.format, of.manifest_digest, of.created)
     rows = connection.execute(query.where(of.artifact_id == artifact).order_by(of.created.desc(), of.id.desc()))
     return tuple(SignatureAnswer(**row._mapping) for row in rows)  # noqa: SLF001 - public in spite of its name
+
+
+def _attestations(connection: Connection, artifact: int) -> tuple[AttestationAnswer, ...]:
+    of = schema.attestation.c
+    columns = [of[name] for name in AttestationAnswer.__struct_fields__]
+    query = select(*columns).where(of.artifact_id == artifact, of.predicate_type != SIGNATURE)
+    rows = connection.execute(query.order_by(of.created.desc(), of.id.desc()))
+    return tuple(AttestationAnswer(**row._mapping) for row in rows)  # noqa: SLF001 - public in spite of its name
 
 
 def _attachments(connection: Connection, artifact: int) -> tuple[AttachmentAnswer, ...]:

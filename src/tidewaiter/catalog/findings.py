@@ -6,16 +6,19 @@ A component whose row in `component_package` is missing was never matched, or wa
 import datetime as dt
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, select, tuple_, update
 
 from tidewaiter.advisories.finding import Finding, ScanResult
-from tidewaiter.catalog import recording, schema
-from tidewaiter.catalog.rows import CHUNK, AnyRow, add_missing, put
+from tidewaiter.catalog import components as components_of
+from tidewaiter.catalog import events, finding_periods, questions, recording, schema
+from tidewaiter.catalog.among import among, among_texts
+from tidewaiter.catalog.audit import entries as audit
+from tidewaiter.catalog.rows import CHUNK, add_missing, put
 from tidewaiter.catalog.storable import storable, storable_tree
-from tidewaiter.sbom.component import Component, Kind
+from tidewaiter.sbom.component import Component
 
 Package = tuple[str, str]
 """Ecosystem and name, as advisories call it."""
@@ -44,6 +47,8 @@ class Matching(msgspec.Struct, frozen=True):
     coverage: dict[str, str]
     """Ecosystems with data, and how old each is: RFC 3339, empty when it is not known."""
     matched_at: dt.datetime
+    through: int = 0
+    """Components up to this row number are matched for certain."""
 
     def as_of(self, ecosystems: Iterable[str]) -> dt.datetime | None:
         """The oldest data among those of `ecosystems`; None when none of them has any."""
@@ -64,34 +69,21 @@ def _key(text: str) -> str:
 def matching(connection: Connection) -> Matching | None:
     """What `finish` recorded last; None before it."""
     row = connection.execute(select(schema.matching)).one_or_none()
-    return None if row is None else Matching(row.advisories_revision, row.coverage, row.matched_at)
+    return None if row is None else Matching(row.advisories_revision, row.coverage, row.matched_at, row.through or 0)
 
 
-_COMPONENT = (
-    schema.component.c.id,
-    schema.component.c.kind,
-    schema.component.c.name,
-    schema.component.c.version,
-    schema.component.c.purl,
-    schema.component.c.ecosystem,
-    schema.component.c.source_name,
-    schema.component.c.source_version,
-)
-
-
-def _read(rows: Iterable[AnyRow]) -> dict[int, Component]:
-    return {
-        row.id: Component(
-            kind=cast("Kind", row.kind),
-            name=row.name,
-            version=row.version,
-            purl=row.purl,
-            ecosystem=row.ecosystem,
-            source_name=row.source_name,
-            source_version=row.source_version,
-        )
-        for row in rows
-    }
+def is_current(connection: Connection, revision: str, release: str) -> bool:
+    """Whether every component was matched with the advisories of `revision` by this release of the program."""
+    known = matching(connection)
+    if known is None or known.revision != revision:
+        return False
+    counts = [
+        connection.scalar(select(func.count()).where(column > known.through))
+        for column in (schema.component.c.id, schema.component_package.c.component_id)
+    ]
+    # A state begins with the release that it was worked out by.
+    foreign = ~schema.package.c.state.startswith(f"{release} ", autoescape=True)
+    return counts[0] == counts[1] and connection.scalar(select(schema.package.c.id).where(foreign).limit(1)) is None
 
 
 class Rematching:
@@ -108,13 +100,13 @@ class Rematching:
         """Components that are to be matched whatever the advisories say of their packages; at most `limit`."""
         of = schema.component_package.c
         missing = (
-            select(*_COMPONENT)
+            select(*components_of.COLUMNS)
             .join(schema.component_package, of.component_id == schema.component.c.id, isouter=True)
             .where(of.component_id.is_(None))
             .order_by(schema.component.c.id)
             .limit(limit)
         )
-        return _read(self._connection.execute(missing))
+        return components_of.of_rows(self._connection.execute(missing))
 
     def of_packages(self, wanted: Sequence[Package]) -> dict[int, Component]:
         """Every matched component that is a version of one of the packages."""
@@ -122,12 +114,12 @@ class Rematching:
         found: dict[int, Component] = {}
         for some in _chunks(wanted):
             query = (
-                select(*_COMPONENT)
+                select(*components_of.COLUMNS)
                 .join(schema.component_package, of.component_id == schema.component.c.id)
                 .join(schema.package, package.id == of.package_id)
                 .where(_named(some))
             )
-            found.update(_read(self._connection.execute(query)))
+            found.update(components_of.of_rows(self._connection.execute(query)))
         return found
 
     def put(
@@ -147,10 +139,21 @@ class Rematching:
             result: what the matcher said of the components.
             at: when it did.
         """
+        told = {one.component_purl for one in result.findings} | {one.purl for one in result.not_checked}
+        concerned = {number for number, one in components.items() if one.purl in told}
+        concerned |= _with_findings(self._connection, sorted(components))
         changes = _replace(self._connection, components, result, at)
         _put_gaps(self._connection, components, result)
+        # Not only what `changes`: an alias less is a waiver less.
+        questions.outdate(self._connection, concerned, at)
         _remember(self._connection, packages, states)
         return changes
+
+    def tell(self, changes: Sequence[FindingChange], at: dt.datetime) -> None:
+        """Say in the audit log, and so to all who want to know (`events`), what new data changed of known packages."""
+        if changes:
+            detail = {"changes": [msgspec.to_builtins(one) for one in changes]}
+            audit.append(self._connection, events.FINDINGS, f"{len(changes)} findings", detail, at=at, batch=True)
 
 
 def states(connection: Connection, wanted: Sequence[Package] | None = None) -> dict[Package, str]:
@@ -169,10 +172,19 @@ def _chunks(values: Sequence[_T]) -> Iterable[Sequence[_T]]:
     return (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
 
 
+def _with_findings(connection: Connection, components: Sequence[int]) -> set[int]:
+    """Those of the components that have a finding or a gap."""
+    found: set[int] = set()
+    for some in _chunks(components):
+        for of in (schema.finding.c.component_id, schema.component_gap.c.component_id):
+            found.update(connection.scalars(select(of).distinct().where(among(of, some))))
+    return found
+
+
 def _put_gaps(connection: Connection, components: Mapping[int, Component], result: ScanResult) -> None:
     numbers = {component.purl: number for number, component in components.items()}
     for some in _chunks(sorted(components)):
-        connection.execute(delete(schema.component_gap).where(schema.component_gap.c.component_id.in_(some)))
+        connection.execute(delete(schema.component_gap).where(among(schema.component_gap.c.component_id, some)))
     rows = [
         {
             "component_id": numbers[gap.purl],
@@ -243,6 +255,7 @@ def _replace(
         for (component, name), said in fresh.items()
     ]
     put(connection, schema.finding, ("component_id", "advisory_id"), rows)
+    finding_periods.follow(connection, components, at)
     changes = [
         FindingChange("changed" if key in old else "added", key[1], components[key[0]].purl, said.severity)
         for key, said in fresh.items()
@@ -259,7 +272,7 @@ def _stored(connection: Connection, components: Sequence[int]) -> dict[tuple[int
         query = (
             select(schema.finding, advisory.name.label("advisory"))
             .join(schema.advisory, advisory.id == of.advisory_id)
-            .where(of.component_id.in_(chunk))
+            .where(among(of.component_id, chunk))
         )
         for row in connection.execute(query):
             said = _Said(row.severity, row.score, row.vector, tuple(row.fixed_in), row.found_as)
@@ -269,7 +282,13 @@ def _stored(connection: Connection, components: Sequence[int]) -> dict[tuple[int
 
 def finish(connection: Connection, revision: str, coverage: Mapping[str, str], at: dt.datetime) -> None:
     """Record that every component of the catalog is matched with the advisories of `revision`."""
+    of, done = schema.component.c.id, schema.component_package.c.component_id
+    missing = select(func.min(of)).join(schema.component_package, done == of, isouter=True).where(done.is_(None))
+    # Those that come later have larger numbers: one transaction writes at a time, and no component is ever removed.
+    first = connection.scalar(missing)
+    through = connection.scalar(select(func.max(of))) if first is None else first - 1
     row = {"id": _ROW, "advisories_revision": revision, "coverage": dict(coverage), "matched_at": at}
+    row["through"] = through
     put(connection, schema.matching, ("id",), [row])
 
 
@@ -281,7 +300,11 @@ def forget(connection: Connection, members: int, revision: str) -> None:
     inside = select(schema.component_set_member.c.component_id).where(
         schema.component_set_member.c.component_set_id == members
     )
-    connection.execute(delete(schema.component_package).where(schema.component_package.c.component_id.in_(inside)))
+    gone = connection.execute(
+        delete(schema.component_package).where(schema.component_package.c.component_id.in_(inside))
+    )
+    if gone.rowcount:
+        connection.execute(update(schema.matching).values(through=None))
 
 
 def reach(connection: Connection, purls: Collection[str]) -> tuple[int, int]:
@@ -293,11 +316,11 @@ def reach(connection: Connection, purls: Collection[str]) -> tuple[int, int]:
             select(member.component_set_id)
             .distinct()
             .join(schema.component, of.id == member.component_id)
-            .where(of.purl.in_(chunk))
+            .where(among_texts(of.purl, chunk))
         )
         sets.update(connection.scalars(query))
     images = 0
     for some in _chunks(sorted(sets)):
-        counted = select(func.count()).where(schema.artifact.c.component_set_id.in_(some))
+        counted = select(func.count()).where(among(schema.artifact.c.component_set_id, some))
         images += connection.scalar(counted) or 0
     return len(sets), images

@@ -1,7 +1,8 @@
 """What nearly every command asks of the catalog, answered by sqlite3 alone: SQLAlchemy loads longer than this takes.
 
 Nothing here decides or explains: whatever is odd about the file is `UnansweredError`, and the caller asks `Catalog`,
-which repairs, migrates, or says in words what is wrong.
+which repairs, migrates, or says in words what is wrong. So it is with a catalog on PostgreSQL, whose driver loads as
+long.
 """
 
 import datetime as dt
@@ -12,15 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
+from tidewaiter.catalog.plain import Plain
 from tidewaiter.catalog.records import BuildRecord, Visibility
 from tidewaiter.core import clock
+from tidewaiter.core.settings import DatabaseUrl
 from tidewaiter.oci import digest as digests
 from tidewaiter.oci.digest import Digest
 
 if TYPE_CHECKING:
     from tidewaiter.catalog.answers import BaseState
 
-REVISION = "0005"
+REVISION = "0024"
 """Revision of the migrations that makes exactly the tables of `schema`."""
 
 
@@ -28,8 +31,14 @@ class UnansweredError(Exception):
     """The file is missing, of another schema, locked, damaged: only `Catalog` can say."""
 
 
+Place = Path | DatabaseUrl
+"""Where a catalog lies."""
+
+
 @contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+def _reading(path: Place) -> Iterator[sqlite3.Connection]:
+    if not isinstance(path, Path):
+        raise UnansweredError(f"{path} is not a file")
     try:
         address = f"file:{quote(str(path))}?mode=ro"
         with closing(sqlite3.connect(address, uri=True, timeout=0)) as connection:
@@ -41,13 +50,22 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
         raise UnansweredError(f"{path}: {error}") from error
 
 
-def is_current(path: Path) -> bool:
+def is_current(path: Place) -> bool:
     """Whether the catalog at `path` has the tables of this program."""
     try:
         with _reading(path):
             return True
     except UnansweredError:
         return False
+
+
+def has_unlogged(path: Place) -> bool:
+    """Whether a change waits for its position in the audit log; also when that cannot be seen."""
+    try:
+        with _reading(path) as connection:
+            return connection.execute("SELECT 1 FROM audit_pending LIMIT 1").fetchone() is not None
+    except UnansweredError:
+        return True
 
 
 class Tagged(NamedTuple):
@@ -57,7 +75,7 @@ class Tagged(NamedTuple):
     visibility: Visibility
 
 
-def tag(path: Path, repository: str, name: str) -> Tagged | None:
+def tag(path: Place, repository: str, name: str) -> Tagged | None:
     """What `repository:name` means, or None when there is no such tag; raises `UnansweredError`."""
     with _reading(path) as connection:
         found = connection.execute(
@@ -69,7 +87,7 @@ def tag(path: Path, repository: str, name: str) -> Tagged | None:
     return None if found is None else Tagged(digests.parse(found[0]), found[1])
 
 
-def knows_build(path: Path, record: BuildRecord, name: str) -> bool:
+def knows_build(path: Place, record: BuildRecord, name: str) -> bool:
     """Whether a build of the same clean commit, from the same locks to the same image, is recorded, and tagged `name`.
 
     Raises `UnansweredError`.
@@ -124,12 +142,13 @@ def stored_moment(moment: dt.datetime) -> str:
     return moment.astimezone(dt.UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
-def said_of_base(connection: sqlite3.Connection, digest: Digest, at: dt.datetime) -> BaseWord | None:
+def said_of_base(connection: Plain, digest: Digest, at: dt.datetime) -> BaseWord | None:
     """What was said of the base with that digest; None when nothing was. A retirement under any name counts."""
     now = stored_moment(at)
     rows = connection.execute(
         "SELECT name, owner, approved_at, expires_at, retired_at IS NOT NULL AS retired, reason FROM base_approval"
-        " WHERE digest = ? ORDER BY retired DESC, (expires_at IS NOT NULL AND expires_at <= ?), approved_at DESC",
+        " WHERE digest = ? ORDER BY retired DESC, (expires_at IS NOT NULL AND expires_at <= ?), approved_at IS NULL,"
+        " approved_at DESC",
         (digest, now),
     ).fetchall()
     if not rows:
@@ -154,13 +173,13 @@ def said_of_base(connection: sqlite3.Connection, digest: Digest, at: dt.datetime
     return BaseWord(state, owner, until, reason, tuple(latest))
 
 
-def base_word(path: Path, digest: Digest, at: dt.datetime) -> BaseWord | None:
+def base_word(path: Place, digest: Digest, at: dt.datetime) -> BaseWord | None:
     """As `said_of_base`; raises `UnansweredError`."""
     with _reading(path) as connection:
         return said_of_base(connection, digest, at)
 
 
-def known_base_under(connection: sqlite3.Connection, diff_ids: Sequence[Digest]) -> tuple[str, Digest, int] | None:
+def known_base_under(connection: Plain, diff_ids: Sequence[Digest]) -> tuple[str, Digest, int] | None:
     """The base with the most layers that are the first of `diff_ids`: its name, digest and number of layers."""
     stacks: dict[tuple[str, str], list[str]] = {}
     for name, digest, diff_id in connection.execute(
@@ -177,7 +196,7 @@ def known_base_under(connection: sqlite3.Connection, diff_ids: Sequence[Digest])
     return name, digests.parse(digest), size
 
 
-def base_under(path: Path, diff_ids: Sequence[Digest]) -> tuple[str, Digest, int] | None:
+def base_under(path: Place, diff_ids: Sequence[Digest]) -> tuple[str, Digest, int] | None:
     """As `known_base_under`; raises `UnansweredError`."""
     with _reading(path) as connection:
         return known_base_under(connection, diff_ids)

@@ -2,9 +2,9 @@
 
 from sqlalchemy import Connection, Select, and_, select, union_all
 
-from tidewaiter.catalog import schema
-from tidewaiter.catalog.affected import spellings
+from tidewaiter.catalog import schema, synced
 from tidewaiter.catalog.answers import Use
+from tidewaiter.catalog.reach.affected import spellings
 from tidewaiter.catalog.rows import CHUNK
 
 
@@ -63,6 +63,8 @@ def images_with(connection: Connection, thing: str) -> tuple[Use, ...]:
         )
         for tag in connection.execute(named.order_by(of.name)):
             tags.setdefault((tag.repository_id, tag.artifact_id), []).append(tag.name)
+    for image, seen in synced.tags_of(connection, numbers).items():
+        tags.setdefault(image, []).extend(one.name for one in seen)
     return tuple(
         Use(
             name=row.name,

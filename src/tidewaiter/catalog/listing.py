@@ -3,13 +3,14 @@
 import datetime as dt
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select
+from sqlalchemy import ColumnCollection, ColumnElement, Connection, Select, and_, func, or_, select
 
 from tidewaiter.advisories.severity import Level
-from tidewaiter.catalog import findings, schema
+from tidewaiter.catalog import filtering, findings, narrowing, schema, synced
+from tidewaiter.catalog.among import among
 from tidewaiter.catalog.answers import (
     AdvisoryAge,
     ImageList,
@@ -18,54 +19,71 @@ from tidewaiter.catalog.answers import (
     TagAnswer,
     VerdictSummary,
 )
+from tidewaiter.catalog.narrowing import Narrowed
 from tidewaiter.catalog.records import SEVERITIES, Visibility
 from tidewaiter.catalog.rows import AnyRow
 from tidewaiter.core import limits
-from tidewaiter.core.errors import NotFoundError
+from tidewaiter.core.errors import InputError, NotFoundError
 from tidewaiter.oci import digest as digests
 from tidewaiter.oci.digest import Digest
+from tidewaiter.oci.reference import parse_store
 
 _PLACE = schema.repository_artifact.c
+_Columns = ColumnCollection[str, ColumnElement[Any]]
 
 
-def _matching(search: str) -> ColumnElement[bool]:
-    """Name or tag contains it, `NAME:TAG` is it, or digest or commit begins with it."""
-    text = search.strip().lower()[: limits.SEARCH_CHARACTERS]
-    here = and_(schema.tag.c.repository_id == _PLACE.repository_id, schema.tag.c.artifact_id == _PLACE.artifact_id)
-    tagged = select(schema.tag.c.name).where(here)
-    committed = select(schema.build.c.id).where(
-        schema.build.c.artifact_id == _PLACE.artifact_id, schema.build.c.commit.startswith(text, autoescape=True)
-    )
-    found = [
-        schema.repository.c.name.contains(text, autoescape=True),
-        tagged.where(func.lower(schema.tag.c.name).contains(text, autoescape=True)).exists(),
-        committed.exists(),
-    ]
-    name, colon, rest = text.rpartition(":")
-    if text.startswith(("sha256:", "sha512:")):
-        found.append(schema.artifact.c.digest.startswith(text, autoescape=True))
-    elif colon:
-        of_tag = tagged.where(func.lower(schema.tag.c.name).startswith(rest, autoescape=True)).exists()
-        found.append(and_(schema.repository.c.name == name, of_tag))
-    else:
-        found.append(schema.artifact.c.digest.startswith(f"sha256:{text}", autoescape=True))
-    return or_(*found)
+class Position(NamedTuple):
+    """Where an image in a repository stands in a list."""
+
+    changed_at: dt.datetime
+    artifact: int
+    repository: int
 
 
 def images(connection: Connection, *, search: str = "", page: int = 1, rows: int = limits.PAGE_ROWS) -> ImageList:
     """Page `page` (from 1) of the images that match; a page past the end is the last one."""
-    query = _places()
-    if search.strip():
-        query = query.where(_matching(search))
-    total = connection.scalar(select(func.count()).select_from(query.subquery())) or 0
+    wanted = filtering.searched(connection, search) if search.strip() else narrowing.ALL
+    total = 0
+    if not search.strip():
+        total = connection.scalar(select(func.count()).select_from(schema.repository_artifact)) or 0
+    elif wanted.images != frozenset():
+        fitting = places().where(*wanted.conditions)
+        if wanted.images is not None:
+            fitting = fitting.where(among(_PLACE.artifact_id, wanted.images))
+        total = connection.scalar(select(func.count()).select_from(fitting.subquery())) or 0
     pages = max(1, -(-total // rows))
     page = min(max(1, page), pages)
-    newest = query.order_by(_PLACE.changed_at.desc(), _PLACE.artifact_id.desc(), _PLACE.repository_id)
-    found = connection.execute(newest.offset((page - 1) * rows).limit(rows)).all()
+    found: Sequence[AnyRow] = []
+    if total:
+        found = connection.execute(_newest(wanted)[0].offset((page - 1) * rows).limit(rows)).all()
     return ImageList(items=summaries(connection, found), total=total, page=page, pages=pages)
 
 
-def _places() -> Select[*tuple[Any, ...]]:
+def latest(connection: Connection, wanted: Narrowed, rows: int, *, after: Position | None = None) -> Sequence[AnyRow]:
+    """The first `rows` places of images that are wanted, the latest change first; those that follow `after`."""
+    query, of = _newest(wanted)
+    if after is not None:
+        same = or_(
+            of.artifact_id < after.artifact,
+            and_(of.artifact_id == after.artifact, of.repository_id > after.repository),
+        )
+        # The first condition says nothing new, but an index can answer it.
+        query = query.where(of.changed_at <= after.changed_at, or_(of.changed_at < after.changed_at, same))
+    return [] if wanted.images == frozenset() else connection.execute(query.limit(rows)).all()
+
+
+def _newest(wanted: Narrowed) -> tuple[Select[*tuple[Any, ...]], _Columns]:
+    """Places of images that are wanted, the latest change first, and the columns that this order goes by."""
+    query = places().where(*wanted.conditions).add_columns(_PLACE.changed_at)
+    of: _Columns = _PLACE
+    if wanted.images is not None:
+        # First the few, all of them: with an offset no database goes through the latest of all images instead.
+        few = query.where(among(_PLACE.artifact_id, wanted.images)).offset(0).subquery()
+        query, of = select(few), few.c
+    return query.order_by(of.changed_at.desc(), of.artifact_id.desc(), of.repository_id), of
+
+
+def places() -> Select[*tuple[Any, ...]]:
     artifact = schema.artifact.c
     return (
         select(
@@ -83,7 +101,7 @@ def _places() -> Select[*tuple[Any, ...]]:
 
 def place_of(connection: Connection, digest: str, repository: str | None) -> AnyRow | None:
     """The row that `summaries` takes for one image; its latest repository when none is named."""
-    query = _places().where(schema.artifact.c.digest == digest)
+    query = places().where(schema.artifact.c.digest == digest)
     if repository is not None:
         query = query.where(schema.repository.c.name == repository)
     newest = query.order_by(_PLACE.changed_at.desc(), _PLACE.repository_id)
@@ -92,12 +110,15 @@ def place_of(connection: Connection, digest: str, repository: str | None) -> Any
 
 def summaries(connection: Connection, places: Sequence[AnyRow]) -> tuple[ImageSummary, ...]:
     """Summaries of images in repositories, in the order given."""
+    if not places:
+        return ()
     artifacts = {place.artifact_id for place in places}
     tags = _tags(connection, artifacts)
     builds = _builds(connection, artifacts)
     verdicts = _verdicts(connection, artifacts)
     scans = _scans(connection, {place.component_set_id for place in places} - {None})
     signers = _signers(connection, artifacts)
+    elsewhere = synced.tags_of(connection, artifacts)
     found = []
     for place in places:
         build = builds.get((place.repository_id, place.artifact_id))
@@ -116,6 +137,7 @@ def summaries(connection: Connection, places: Sequence[AnyRow]) -> tuple[ImageSu
                 built=build.finished if build else None,
                 commit=build.commit if build else "",
                 dirty=bool(build and build.dirty),
+                synced=tuple(elsewhere.get((place.repository_id, place.artifact_id), ())),
             )
         )
     return tuple(found)
@@ -123,8 +145,8 @@ def summaries(connection: Connection, places: Sequence[AnyRow]) -> tuple[ImageSu
 
 def _tags(connection: Connection, artifacts: Collection[int]) -> dict[tuple[int, int], list[TagAnswer]]:
     found: dict[tuple[int, int], list[TagAnswer]] = defaultdict(list)
-    query = select(schema.tag).where(schema.tag.c.artifact_id.in_(artifacts)).order_by(schema.tag.c.name)
-    for row in connection.execute(query):
+    query = select(schema.tag).where(among(schema.tag.c.artifact_id, artifacts)).order_by(schema.tag.c.name)
+    for row in connection.execute(query).all():
         found[row.repository_id, row.artifact_id].append(TagAnswer(row.name, row.visibility, row.set_at))
     return found
 
@@ -132,7 +154,7 @@ def _tags(connection: Connection, artifacts: Collection[int]) -> dict[tuple[int,
 def _builds(connection: Connection, artifacts: Collection[int]) -> dict[tuple[int, int], AnyRow]:
     of = schema.build.c
     query = select(of.repository_id, of.artifact_id, of.environment, of.finished, of.commit, of.dirty)
-    ordered = query.where(of.artifact_id.in_(artifacts)).order_by(of.finished, of.id)
+    ordered = query.where(among(of.artifact_id, artifacts)).order_by(of.finished, of.id)
     return {(row.repository_id, row.artifact_id): row for row in connection.execute(ordered)}
 
 
@@ -153,12 +175,12 @@ def _verdicts(connection: Connection, artifacts: Collection[int]) -> dict[int, l
             )
             .label("rank"),
         )
-        .where(of.artifact_id.in_(artifacts))
+        .where(among(of.artifact_id, artifacts))
         .subquery()
     )
     found: dict[int, list[VerdictSummary]] = defaultdict(list)
     query = select(ranked).where(ranked.c.rank == 1).order_by(ranked.c.decided_at.desc())
-    for row in connection.execute(query):
+    for row in connection.execute(query).all():
         found[row.artifact_id].append(VerdictSummary(row.environment, row.verdict, row.decided_at, row.valid_until))
     return found
 
@@ -167,15 +189,17 @@ def _scans(connection: Connection, sets: Collection[int]) -> dict[int, ScanSumma
     of = schema.scan.c
     newest = connection.execute(
         select(of.component_set_id, of.advisories_revision, of.advisories_as_of, of.scanned_at, of.not_checked)
-        .where(of.component_set_id.in_(sets))
+        .where(among(of.component_set_id, sets))
         .order_by(of.scanned_at, of.id)
-    )
+    ).all()
+    if not newest:
+        return {}
     member = schema.component_set_member.c
     counted: dict[int, dict[str, int]] = defaultdict(dict)
     for row in connection.execute(
         select(member.component_set_id, schema.finding.c.severity, func.count().label("findings"))
         .join(schema.finding, schema.finding.c.component_id == member.component_id)
-        .where(member.component_set_id.in_(sets))
+        .where(among(member.component_set_id, sets))
         .group_by(member.component_set_id, schema.finding.c.severity)
     ):
         counted[row.component_set_id][row.severity] = row.findings
@@ -204,7 +228,7 @@ def _matched(connection: Connection, scans: Mapping[int, ScanSummary]) -> dict[i
         select(member.component_set_id, schema.component.c.ecosystem)
         .distinct()
         .join(schema.component, schema.component.c.id == member.component_id)
-        .where(member.component_set_id.in_(older))
+        .where(among(member.component_set_id, older))
     ):
         ecosystems[row.component_set_id].add(row.ecosystem)
     gaps: dict[int, int] = {
@@ -212,7 +236,7 @@ def _matched(connection: Connection, scans: Mapping[int, ScanSummary]) -> dict[i
         for row in connection.execute(
             select(member.component_set_id, func.count().label("gaps"))
             .join(schema.component_gap, gap.component_id == member.component_id)
-            .where(member.component_set_id.in_(older))
+            .where(among(member.component_set_id, older))
             .group_by(member.component_set_id)
         )
     }
@@ -234,7 +258,7 @@ def _worst_first(counts: dict[str, int]) -> dict[Level, int]:
 
 def _signers(connection: Connection, artifacts: Collection[int]) -> dict[int, list[str]]:
     of = schema.signature.c
-    query = select(of.artifact_id, of.builder).distinct().where(of.artifact_id.in_(artifacts))
+    query = select(of.artifact_id, of.builder).distinct().where(among(of.artifact_id, artifacts))
     found: dict[int, list[str]] = defaultdict(list)
     for row in connection.execute(query.order_by(of.builder)):
         found[row.artifact_id].append(row.builder)
@@ -331,6 +355,40 @@ def tagged(connection: Connection, repository: str, name: str) -> Digest:
             code="image_unknown",
         )
     return digests.parse(found)
+
+
+def named(connection: Connection, name: str) -> tuple[str, Digest]:
+    """Repository and digest of the image that `NAME:TAG`, `NAME@DIGEST` or `NAME` means, in the store or elsewhere.
+
+    Raises:
+        InputError: the name is malformed.
+        NotFoundError: there is no such tag.
+    """
+    try:
+        reference = parse_store(name)
+    except InputError:
+        # As HOST:PORT/REPO, whose name no image of the store can have.
+        if synced.named(name) is None:
+            raise
+        return _elsewhere(connection, name)
+    if reference.digest is not None:
+        return reference.name, reference.digest
+    found = resolve_tag(connection, reference.name, reference.tag or "latest")
+    if found is None and synced.named(name) is not None:
+        return _elsewhere(connection, name)
+    return reference.name, tagged(connection, reference.name, reference.tag or "latest")
+
+
+def _elsewhere(connection: Connection, name: str) -> tuple[str, Digest]:
+    place, tag, digest = synced.named(name) or ("", "", None)
+    digest = digest or synced.resolve_image(connection, place, tag)
+    if digest is None:
+        raise NotFoundError(
+            f"the catalog has seen no image {name[:200]}",
+            next_step="`tidewaiter catalog list` shows which it knows; `tidewaiter catalog sync PLACE` takes in more.",
+            code="image_unknown",
+        )
+    return place, digest
 
 
 def tag_history(connection: Connection, repository: str, name: str) -> tuple[tuple[str, str, dt.datetime], ...]:

@@ -6,8 +6,8 @@ from sqlalchemy import Connection, inspect, text
 
 from tidewaiter.catalog.database import Database
 from tidewaiter.catalog.glance import REVISION, is_current
-from tidewaiter.core import durable
 from tidewaiter.core.errors import StorageError
+from tidewaiter.core.settings import DatabaseUrl
 
 
 def revision(connection: Connection) -> str | None:
@@ -23,7 +23,8 @@ def revision(connection: Connection) -> str | None:
     if tables:
         raise StorageError(
             f"the database holds {', '.join(sorted(tables)[:5])} but no schema revision: it is not a catalog",
-            next_step="Move the file away, or point TIDEWAITER_HOME to another folder.",
+            next_step="Move the file away, or point TIDEWAITER_HOME to another folder; on PostgreSQL, make a database"
+            " of its own.",
             code="not_a_catalog",
         )
     return None
@@ -35,22 +36,27 @@ def upgrade(database: Database) -> None:
     Raises:
         StorageError: the database is newer than this program, is something else, or cannot be written.
     """
-    if is_current(database.path):
-        return
-    if database.path.exists():
+    place = database.place
+    if isinstance(place, Path):
+        if is_current(place):
+            return
+        lock = place.with_name(place.name + ".lock")
+    else:
+        lock = Path()
+    if not isinstance(place, Path) or place.exists():
         with database.reading() as connection:
             if revision(connection) == REVISION:
                 return
     # Two processes may meet an old database at once: one migrates, the other finds it done.
-    with durable.exclusive(database.path.with_name(database.path.name + ".lock")):
+    with database.alone("migrating", file=lock):
         database.prepare()
         with database.writing() as connection:
             found = revision(connection)
             if found != REVISION:
-                _migrate(connection, found, database.path)
+                _migrate(connection, found, place)
 
 
-def _migrate(connection: Connection, found: str | None, path: Path) -> None:
+def _migrate(connection: Connection, found: str | None, place: Path | DatabaseUrl) -> None:
     from alembic import command
     from alembic.config import Config
     from alembic.script import ScriptDirectory
@@ -62,8 +68,12 @@ def _migrate(connection: Connection, found: str | None, path: Path) -> None:
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if found is not None and found not in known:
         raise StorageError(
-            f"the catalog {path} has schema {found}, which is newer than this program's {REVISION}",
+            f"the catalog {place} has schema {found}, which is newer than this program's {REVISION}",
             next_step="Use the tidewaiter version that wrote it, or a newer one.",
             code="newer_schema",
         )
     command.upgrade(config, "head")
+    if connection.dialect.name == "postgresql":
+        from tidewaiter.catalog import postgres
+
+        postgres.collate(connection)

@@ -9,10 +9,13 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, or_, select, update
 
 from tidewaiter.advisories.finding import ScanResult
-from tidewaiter.catalog import schema
+from tidewaiter.catalog import finding_periods, questions, schema
+from tidewaiter.catalog.among import among
+from tidewaiter.catalog.audit import entries as audit
+from tidewaiter.catalog.audit import states as audit_states
 from tidewaiter.catalog.records import (
     AttachmentRecord,
     BuiltLayer,
@@ -20,21 +23,15 @@ from tidewaiter.catalog.records import (
     ScanRecord,
     SignatureRecord,
 )
-from tidewaiter.catalog.rows import add_missing, number_of, numbers, put, storable_purl
+from tidewaiter.catalog.rows import add_missing, add_new, change, chunks, ensure, number_of, numbers, put, storable_purl
 from tidewaiter.catalog.storable import storable, storable_tree
-from tidewaiter.core import clock
+from tidewaiter.core import clock, limits
 from tidewaiter.core.errors import InputError, NotFoundError
 from tidewaiter.inspection.facts import ImageFacts
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.manifest import MANIFEST
-from tidewaiter.oci.reference import check_repository
+from tidewaiter.oci.reference import check_repository, parse_registry
 from tidewaiter.sbom.component import Component
-
-
-def audit(connection: Connection, at: dt.datetime, action: str, subject: str, detail: dict[str, Any]) -> None:
-    """Append one event to the audit log."""
-    row = {"at": at, "action": action, "subject": storable(subject), "detail": storable_tree(detail)}
-    connection.execute(insert(schema.audit_event), row)
 
 
 def artifact_number(connection: Connection, digest: str) -> int:
@@ -52,8 +49,8 @@ def artifact_number(connection: Connection, digest: str) -> int:
 def place(connection: Connection, repository: str, artifact: int, at: dt.datetime) -> int:
     """Put the image into the repository, now its latest change; row number of the repository."""
     number = number_of(connection, schema.repository, {"name": check_repository(repository)})
-    row = {"repository_id": number, "artifact_id": artifact, "changed_at": at}
-    put(connection, schema.repository_artifact, ("repository_id", "artifact_id"), [row])
+    row = {"repository_id": number, "artifact_id": artifact, "changed_at": at, "since": at}
+    put(connection, schema.repository_artifact, ("repository_id", "artifact_id"), [row], keep=["since"])
     return number
 
 
@@ -64,17 +61,19 @@ def _artifact(connection: Connection, digest: Digest, size: int, at: dt.datetime
 
 def _layer_rows(connection: Connection, rows: list[dict[str, Any]]) -> dict[str, int]:
     """Row numbers of layers by digest; unknown sizes of known layers are filled in."""
-    add_missing(connection, schema.layer, rows)
     of = schema.layer.c
-    sizes = [
-        {"key": row["digest"], "bytes": row["unpacked_size"], "number": row["files"]}
-        for row in rows
-        if row["unpacked_size"]
-    ]
-    if sizes:
-        unset = update(schema.layer).where(of.digest == bindparam("key"), of.unpacked_size == 0)
-        connection.execute(unset.values(unpacked_size=bindparam("bytes"), files=bindparam("number")), sizes)
-    return numbers(connection, of.digest, (row["digest"] for row in rows))
+    known = ensure(connection, of.digest, {row["digest"]: row for row in rows})
+    sized = {row["digest"]: row for row in rows if row["unpacked_size"]}
+    unset: list[str] = []
+    for some in chunks(sorted(sized)):
+        unset += connection.scalars(select(of.digest).where(of.digest.in_(some), of.unpacked_size == 0))
+    if unset:
+        now = update(schema.layer).where(of.digest == bindparam("key"))
+        connection.execute(
+            now.values(unpacked_size=bindparam("bytes"), files=bindparam("number")),
+            [{"key": one, "bytes": sized[one]["unpacked_size"], "number": sized[one]["files"]} for one in unset],
+        )
+    return known
 
 
 def _add_layers(connection: Connection, artifact: int, layers: tuple[BuiltLayer, ...]) -> None:
@@ -118,18 +117,17 @@ def pull(connection: Connection, record: PullRecord, at: dt.datetime) -> None:
         unset = (schema.artifact.c.id == artifact) & schema.artifact.c.created.is_(None)
         connection.execute(update(schema.artifact).where(unset).values(created=record.created))
     place(connection, record.repository, artifact, at)
-    audit(connection, at, "pull", record.digest, {"repository": record.repository, "source": record.source})
+    audit.append(connection, "pull", record.digest, {"repository": record.repository, "source": record.source}, at=at)
 
 
 def facts(connection: Connection, images: Sequence[tuple[ImageFacts, str | None]], at: dt.datetime) -> None:
     """Record what inspection found in each image: layers, components, configuration, and in which repository it is."""
     by_digest = {found.digest: found for found, _ in images}
-    rows = [
-        {"digest": found.digest, "media_type": MANIFEST, "size": found.size, "recorded_at": at}
-        for found in by_digest.values()
-    ]
-    add_missing(connection, schema.artifact, rows)
-    artifacts = numbers(connection, schema.artifact.c.digest, by_digest)
+    rows: dict[str, dict[str, Any]] = {
+        digest: {"digest": digest, "media_type": MANIFEST, "size": found.size, "recorded_at": at}
+        for digest, found in by_digest.items()
+    }
+    artifacts = ensure(connection, schema.artifact.c.digest, rows)
     _put_into(connection, {(repository, artifacts[found.digest]) for found, repository in images if repository}, at)
     stacks = {found.digest: found.layers for found in by_digest.values()}
     known = {
@@ -156,36 +154,40 @@ def facts(connection: Connection, images: Sequence[tuple[ImageFacts, str | None]
         for digest, stack in stacks.items()
         for position, layer in enumerate(stack)
     ]
-    add_missing(connection, schema.artifact_layer, members)
-    sets = _components(connection, by_digest.values(), layers)
-    of = schema.artifact.c
+    of = schema.artifact_layer.c
+    known_to = select(of.artifact_id).distinct().where(among(of.artifact_id, artifacts.values()))
+    layered = set(connection.scalars(known_to))
+    add_new(connection, schema.artifact_layer, [row for row in members if row["artifact_id"] not in layered])
+    # What a build recorded of the same image stays.
+    add_missing(connection, schema.artifact_layer, [row for row in members if row["artifact_id"] in layered])
+    alike = {digest: found.component_set for digest, found in by_digest.items()}
+    sets = _components(connection, by_digest.values(), alike, layers)
     values = [
         {
-            "key": artifacts[found.digest],
-            "members": sets[found.component_set],
-            "config": _config(found),
-            "time": moment(found.created),
+            "id": artifacts[found.digest],
+            "component_set_id": sets[alike[found.digest]],
+            "facts": _config(found),
+            "created": moment(found.created),
         }
         for found in by_digest.values()
     ]
-    changed = update(schema.artifact).where(of.id == bindparam("key"))
-    connection.execute(
-        changed.values(
-            component_set_id=bindparam("members"),
-            facts=bindparam("config"),
-            created=func.coalesce(bindparam("time", type_=of.created.type), of.created),
-        ),
-        values,
-    )
+    change(connection, schema.artifact, values, keep=("created",))
+
+
+def _checked(name: str) -> str:
+    """`name` as that of a repository of the store, or as HOST[:PORT]/REPO of one elsewhere; raises `InputError`."""
+    if ":" in name.partition("/")[0]:
+        parse_registry(name)
+        return name
+    return check_repository(name)
 
 
 def _put_into(connection: Connection, places: set[tuple[str, int]], at: dt.datetime) -> None:
     """Put images into repositories, unless they are in them."""
-    names = {check_repository(name) for name, _ in places}
-    add_missing(connection, schema.repository, [{"name": name} for name in sorted(names)])
-    known = numbers(connection, schema.repository.c.name, names)
+    known = ensure(connection, schema.repository.c.name, {_checked(name): {"name": name} for name, _ in places})
     rows = [
-        {"repository_id": known[name], "artifact_id": artifact, "changed_at": at} for name, artifact in sorted(places)
+        {"repository_id": known[name], "artifact_id": artifact, "changed_at": at, "since": at}
+        for name, artifact in sorted(places)
     ]
     add_missing(connection, schema.repository_artifact, rows)
 
@@ -218,44 +220,69 @@ def _config(found: ImageFacts) -> dict[str, Any]:
     return {name: storable_tree(msgspec.to_builtins(getattr(found, name))) for name in kept}
 
 
-def _components(connection: Connection, images: Collection[ImageFacts], layers: Mapping[str, int]) -> dict[Digest, int]:
-    """Record the components of the images and the sets of them; row numbers of the sets, by digest."""
+def _components(
+    connection: Connection, images: Collection[ImageFacts], alike: Mapping[Digest, Digest], layers: Mapping[str, int]
+) -> dict[Digest, int]:
+    """Record the components of the images and the sets of them; row numbers of the sets, by digest.
+
+    `alike` has the digest of the set of each image.
+    """
     by_purl: dict[str, Component] = {}
     sets: dict[Digest, set[str]] = {}
     places: dict[tuple[int, str], Component] = {}
+    before: dict[Digest, tuple[Sequence[Component], list[int | None]]] = {}
     for found in images:
         layer_of = {layer.diff_id: layers[layer.digest] for layer in found.layers}
-        if found.component_set not in sets:
+        if alike[found.digest] not in sets:
             named = {storable_purl(component.purl): component for component in found.components}
             by_purl.update(named)
-            sets[found.component_set] = set(named)
+            sets[alike[found.digest]] = set(named)
+        # Most images have their packages from the layers of the one before.
+        holding = [layer_of.get(one) for one in sorted({one.layer for one in found.components})]
+        if before.get(alike[found.digest]) == (found.components, holding):
+            continue
+        before[alike[found.digest]] = (found.components, holding)
         for component in found.components:
             if component.layer in layer_of:
                 places.setdefault((layer_of[component.layer], component.purl), component)
-    add_missing(connection, schema.component, [_component_row(purl, one) for purl, one in by_purl.items()])
     known = numbers(connection, schema.component.c.purl, by_purl)
+    new = {purl: _component_row(purl, one) for purl, one in by_purl.items() if purl not in known}
+    known |= ensure(connection, schema.component.c.purl, new)
     # A set is recorded with its members or not at all.
-    new = {digest: sets[digest] for digest in sets.keys() - numbers(connection, schema.component_set.c.digest, sets)}
-    rows = [{"digest": digest, "size": len(purls)} for digest, purls in new.items()]
-    add_missing(connection, schema.component_set, rows)
-    found_sets = numbers(connection, schema.component_set.c.digest, sets)
+    there = numbers(connection, schema.component_set.c.digest, sets)
+    rows: dict[str, dict[str, Any]] = {
+        digest: {"digest": digest, "size": len(purls)} for digest, purls in sets.items() if digest not in there
+    }
+    made = ensure(connection, schema.component_set.c.digest, rows)
     members = [
-        {"component_set_id": found_sets[digest], "component_id": known[purl]}
-        for digest, purls in new.items()
-        for purl in purls
+        {"component_set_id": number, "component_id": component}
+        for digest, number in sorted(made.items())
+        for component in sorted(known[purl] for purl in sets[Digest(digest)])
     ]
-    add_missing(connection, schema.component_set_member, members)
-    where = [
+    add_new(connection, schema.component_set_member, members)
+    _holdings(connection, {(layer, known[storable_purl(purl)]): one for (layer, purl), one in places.items()})
+    numbered = there | made
+    return {digest: numbered[digest] for digest in sets}
+
+
+def _holdings(connection: Connection, found: Mapping[tuple[int, int], Component]) -> None:
+    """Record where layers hold components, both by row number, unless it is known."""
+    of = schema.layer_component.c
+    there: set[tuple[int, int]] = set()
+    for some in chunks(sorted({layer for layer, _ in found})):
+        query = select(of.layer_id, of.component_id).where(of.layer_id.in_(some))
+        there.update((layer, component) for layer, component in connection.execute(query))
+    rows = [
         {
             "layer_id": layer,
-            "component_id": known[storable_purl(purl)],
+            "component_id": number,
             "location": storable(component.location),
             "licenses": storable_tree(component.licenses),
         }
-        for (layer, purl), component in places.items()
+        for (layer, number), component in sorted(found.items(), key=lambda one: one[0])
+        if (layer, number) not in there
     ]
-    add_missing(connection, schema.layer_component, where)
-    return {digest: found_sets[digest] for digest in sets}
+    add_new(connection, schema.layer_component, rows)
 
 
 def _component_row(purl: str, component: Component) -> dict[str, Any]:
@@ -285,9 +312,11 @@ def scan(connection: Connection, record: ScanRecord, at: dt.datetime) -> int | N
             f"the packages of {record.digest} are not recorded", next_step="Inspect the image before its scan."
         )
     of = schema.scan.c
+    # What a clock found that was ahead must not stand until then.
+    latest = at + dt.timedelta(seconds=limits.CLOCK_SKEW_SECONDS)
     known = connection.execute(
         select(of.advisories_revision, of.scanned_at)
-        .where(of.component_set_id == members)
+        .where(of.component_set_id == members, of.scanned_at <= latest)
         .order_by(of.scanned_at.desc(), of.id.desc())
         .limit(1)
     ).one_or_none()
@@ -305,15 +334,17 @@ def scan(connection: Connection, record: ScanRecord, at: dt.datetime) -> int | N
     if known is not None and tuple(known) == (revision, record.scanned_at):
         return None
     put(connection, schema.scan, ("component_set_id", "advisories_revision"), [row])
-    _findings(connection, record, members)
-    audit(connection, at, "scan", record.digest, {"revision": revision, "findings": len(record.result.findings)})
+    _findings(connection, record, members, latest)
+    detail = {"revision": revision, "findings": len(record.result.findings)}
+    audit.append(connection, "scan", record.digest, detail, at=at)
     return int(members)
 
 
-def _findings(connection: Connection, record: ScanRecord, members: int) -> None:
+def _findings(connection: Connection, record: ScanRecord, members: int, latest: dt.datetime) -> None:
     of_set = schema.component_set_member.c
     inside = select(of_set.component_id).where(of_set.component_set_id == members)
-    old = schema.finding.c.found_at <= record.scanned_at
+    found_at = schema.finding.c.found_at
+    old = or_(found_at <= record.scanned_at, found_at > latest)
     connection.execute(delete(schema.finding).where(schema.finding.c.component_id.in_(inside), old))
     findings = {(storable_purl(one.component_purl), storable(one.advisory)): one for one in record.result.findings}
     components = _members(connection, members, {purl for purl, _ in findings})
@@ -340,6 +371,8 @@ def _findings(connection: Connection, record: ScanRecord, members: int) -> None:
     ]
     # What is still there was found by a newer scan of another image with the same package.
     add_missing(connection, schema.finding, rows)
+    changed = finding_periods.follow(connection, connection.scalars(inside).all(), record.scanned_at)
+    questions.outdate(connection, changed, record.scanned_at)
 
 
 def _members(connection: Connection, members: int, purls: set[str]) -> dict[str, int]:
@@ -382,7 +415,10 @@ def signature(connection: Connection, record: SignatureRecord, at: dt.datetime) 
     same = (schema.signature.c[name] == row[name] for name in key)
     if connection.scalar(select(schema.signature.c.id).where(*same)) is None:
         add_missing(connection, schema.signature, [row])
-        audit(connection, at, "sign", record.digest, {"key": record.key_fingerprint, "builder": record.builder})
+        detail = {"key": record.key_fingerprint, "builder": record.builder}
+        named = (record.digest, record.manifest_digest, storable(record.key_fingerprint))
+        states = audit_states.now(connection, "signature", named)
+        audit.append(connection, "sign", record.digest, detail, at=at, states=states)
 
 
 def attachment(connection: Connection, record: AttachmentRecord) -> None:

@@ -38,6 +38,29 @@ class Material(msgspec.Struct, frozen=True):
     digest: str
 
 
+class CiRun(msgspec.Struct, frozen=True, kw_only=True):
+    """What a CI said of the job that built an image: a claim of whoever wrote the job. Empty where it said nothing."""
+
+    system: str = ""
+    """`gitlab`, `github` or `jenkins`."""
+    branch: str = ""
+    """Where the change comes from: of a merge request its source branch."""
+    tag: str = ""
+    author: str = ""
+    """Of the commit: name without mail address."""
+    started_by: str = ""
+    """Login of whoever started the run."""
+    pipeline_url: str = ""
+    job_url: str = ""
+    project_url: str = ""
+    change: str = ""
+    """Number of the merge or pull request."""
+    change_url: str = ""
+    target: str = ""
+    """Branch that the merge or pull request goes to."""
+    runner: str = ""
+
+
 class BuildRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One finished build of an image, and everything that its bytes depend on."""
 
@@ -52,6 +75,8 @@ class BuildRecord(msgspec.Struct, frozen=True, kw_only=True):
     """URL of the source repository, else the name of the project's folder."""
     commit: str
     """Full hex of the Git commit."""
+    committed: dt.datetime | None = None
+    """When the commit was made, as it says itself; None when that is not known."""
     dirty: bool
     builder: str
     """Who built it; `local` on a developer's machine."""
@@ -62,6 +87,8 @@ class BuildRecord(msgspec.Struct, frozen=True, kw_only=True):
     """`created` of the image config."""
     branch: str = ""
     pipeline_run: str = ""
+    ci: CiRun | None = None
+    """None outside of CI."""
     base_name: str = ""
     base_lock: Digest | None = None
     base_digest: Digest | None = None
@@ -180,4 +207,24 @@ class AttachmentRecord(msgspec.Struct, frozen=True, kw_only=True):
     media_type: str
     blob_digest: Digest
     size: int
+    created: dt.datetime
+
+
+class AttestationRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that lies in the store because it is attached to an image."""
+
+    digest: Digest
+    """The image."""
+    format: Literal["tag", "bundle", "artifact"]
+    """`artifact`: it refers to the image, or to what does, and vouches for nothing that is known here."""
+    predicate_type: str
+    """Of a signature `signing.predicates.SIGNATURE`; of an artifact its type. A claim of whoever made it."""
+    manifest_digest: Digest
+    """The manifest that holds it; in the format `tag` it may hold others, too."""
+    blob_digest: Digest
+    """The envelope, bundle or artifact; for a signature in the format `tag` SHA-256 of the signature itself."""
+    size: int
+    key_fingerprint: str = ""
+    """Of the key that signed it here; empty when it came from elsewhere and was believed by nobody."""
+    builder: str = ""
     created: dt.datetime

@@ -1,18 +1,21 @@
-"""Waivers in the catalog: what was asked for never changes, and every step leaves an audit event."""
+"""Waivers in the catalog: what was asked for never changes, and every step leaves an entry of the audit log."""
 
 import datetime as dt
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, not_, or_, select, update
 
 from tidewaiter.catalog import clearing, schema
-from tidewaiter.catalog.recording import audit
+from tidewaiter.catalog.audit import entries as audit
+from tidewaiter.catalog.audit import states as audit_states
+from tidewaiter.catalog.parts import Part, cut
 from tidewaiter.catalog.rows import AnyRow
 from tidewaiter.core.errors import NotFoundError, RefusedError
 from tidewaiter.policy import waivers as pure
 from tidewaiter.policy.scope import Scope
-from tidewaiter.policy.waivers import Waiver
+from tidewaiter.policy.waivers import State, Waiver
 
 _FIELDS = tuple(field for field in Waiver.__struct_fields__ if field not in {"id", "scope"})
 
@@ -31,8 +34,9 @@ def request(connection: Connection, waiver: Waiver, at: dt.datetime) -> None:
         )
     row = {name: getattr(waiver, name) for name in _FIELDS}
     connection.execute(insert(schema.waiver), {"name": waiver.id, "scope": msgspec.to_builtins(waiver.scope), **row})
-    detail = {"by": waiver.requested_by, "waiver": msgspec.to_builtins(waiver)}
-    audit(connection, at, "waiver.request", waiver.id, detail)
+    detail = {"waiver": msgspec.to_builtins(waiver)}
+    states = audit_states.now(connection, "waiver", (waiver.id,))
+    audit.append(connection, "waiver.request", waiver.id, detail, at=at, actor=waiver.requested_by, states=states)
 
 
 def approve(connection: Connection, name: str, reviewer: str, at: dt.datetime) -> Waiver:
@@ -44,7 +48,8 @@ def approve(connection: Connection, name: str, reviewer: str, at: dt.datetime) -
     """
     changed = pure.approve(waiver(connection, name), reviewer, at)
     _change(connection, changed, "reviewer", "approved_at")
-    audit(connection, at, "waiver.approve", name, {"by": changed.reviewer})
+    states = audit_states.now(connection, "waiver", (name,))
+    audit.append(connection, "waiver.approve", name, {}, at=at, actor=changed.reviewer, states=states)
     return changed
 
 
@@ -57,7 +62,9 @@ def revoke(connection: Connection, name: str, who: str, why: str, at: dt.datetim
     """
     changed = pure.revoke(waiver(connection, name), who, why, at)
     _change(connection, changed, "revoked_by", "revoked_at", "revocation")
-    audit(connection, at, "waiver.revoke", name, {"by": changed.revoked_by, "reason": changed.revocation})
+    states = audit_states.now(connection, "waiver", (name,))
+    detail = {"reason": changed.revocation}
+    audit.append(connection, "waiver.revoke", name, detail, at=at, actor=changed.revoked_by, states=states)
     return changed, _take_back(connection, name, at)
 
 
@@ -91,3 +98,53 @@ def waivers(connection: Connection) -> tuple[Waiver, ...]:
     """Every waiver there ever was, the one that ends first first."""
     query = select(schema.waiver).order_by(schema.waiver.c.expires_at, schema.waiver.c.name)
     return tuple(map(_waiver, connection.execute(query)))
+
+
+def part(
+    connection: Connection,
+    at: dt.datetime,
+    *,
+    states: Collection[State] = (),
+    owner: str = "",
+    subject: str = "",
+    after: tuple[dt.datetime, str] | None,
+    rows: int,
+) -> Part:
+    """At most `rows` of what `waivers` gives, those behind `after`.
+
+    Args:
+        connection: of any transaction.
+        at: the present.
+        states: only those of one of these states; none: of all.
+        owner: only those that this owner answers for.
+        subject: only those about this advisory or rule.
+        after: when the last one that was shown ends, and its id.
+        rows: at most so many.
+    """
+    of = schema.waiver.c
+    query = select(schema.waiver).order_by(of.expires_at, of.name).limit(rows + 1)
+    if states:
+        query = query.where(or_(*(_is(state, at) for state in sorted(set(states)))))
+    if owner:
+        query = query.where(of.owner == owner)
+    if subject:
+        advisory, rule = of.scope["advisory"].as_string(), of.scope["rule"].as_string()
+        query = query.where(func.coalesce(func.nullif(advisory, ""), rule) == subject)
+    if after is not None:
+        behind = or_(of.expires_at > after[0], and_(of.expires_at == after[0], of.name > after[1]))
+        query = query.where(of.expires_at >= after[0], behind)
+    found = [_waiver(row) for row in connection.execute(query)]
+    last = found[rows - 1] if len(found) > rows else None
+    return cut(found, rows, None if last is None else (last.expires_at.timestamp(), last.id))
+
+
+def _is(state: State, at: dt.datetime) -> ColumnElement[bool]:
+    """The condition of `Waiver.state`."""
+    of = schema.waiver.c
+    if state == "revoked":
+        return of.revoked_at.is_not(None)
+    if state == "expired":
+        return and_(of.revoked_at.is_(None), of.expires_at <= at)
+    lives = and_(of.revoked_at.is_(None), of.expires_at > at)
+    approved = and_(of.approved_at.is_not(None), of.approved_at <= at)
+    return and_(lives, approved if state == "in_force" else not_(approved))

@@ -1,0 +1,1 @@
+"""Who may what: people, tokens and CI jobs, their roles in projects, and what each role allows."""

@@ -1,0 +1,1 @@
+"""What a vulnerability or a package reaches, and the cheapest fix."""
