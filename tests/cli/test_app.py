@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -71,15 +72,38 @@ def test_wrong_calls(words: list[str], message: str, hint: str, capsys: pytest.C
         assert json.loads(capsys.readouterr().out) == {"error": {"code": "usage", "message": message, "next": hint}}
 
 
-def test_a_command_leaves_typing_extensions_to_others(tmp_path: Path) -> None:
-    """msgspec is imported without it; whoever needs it later can import it."""
+def test_a_command_leaves_modules_to_others_that_it_does_not_need(tmp_path: Path) -> None:
+    """msgspec is imported without them; whoever needs them later can import them."""
     code = (
         "import sys; from tidewaiter.cli import app; app.run(['copy', 'oci:none', 'oci:to']);"
-        "assert 'msgspec' in sys.modules and 'typing_extensions' not in sys.modules;"
-        "import typing_extensions"
+        "assert 'msgspec' in sys.modules and not {'typing_extensions', 'platform'} & sys.modules.keys();"
+        "import platform, typing_extensions; assert platform.python_version()"
     )
     variables = {"PATH": "/usr/bin:/bin", "TIDEWAITER_HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-c", code], check=True, env=variables)
+
+
+def test_the_process_ends_after_all_that_a_command_left() -> None:
+    """Threads end, what is registered for the end is called, output arrives whole, the exit code is the command's."""
+    code = """
+import atexit, threading, time
+from tidewaiter.cli import app, main
+
+def late():
+    time.sleep(0.2)
+    print("thread")
+
+def run():
+    atexit.register(print, "registered")
+    threading.Thread(target=late).start()
+    print("command")
+    return 3
+
+app.run = run
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env={})
+    assert (done.returncode, done.stdout.split(), done.stderr) == (3, ["command", "thread", "registered"], "")
 
 
 def _imported(home: Path, *arguments: str) -> set[str]:
@@ -133,6 +157,23 @@ def test_only_help_loads_what_lays_out_help(tmp_path: Path) -> None:
 def test_a_command_starts_without_what_it_may_not_need(command: str, tmp_path: Path) -> None:
     """Database, engine, server, progress bars and other commands are loaded when they are used, not before."""
     assert not _imported(tmp_path, command, "--help") & HEAVY
+
+
+@pytest.mark.parametrize("buffered", [True, False], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("words", ["--version", "--help", "lint --help"])
+def test_a_page_that_nobody_reads_is_no_fault(words: str, buffered: bool, tmp_path: Path) -> None:
+    """The reader of a page may leave before it is written; a page that cannot be written is an error."""
+    environment = {"TIDEWAITER_HOME": str(tmp_path / "home"), **({} if buffered else {"PYTHONUNBUFFERED": "1"})}
+    command = [sys.executable, "-m", "tidewaiter", *words.split()]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as gone:
+        done = subprocess.run(command, check=False, stdout=gone, stderr=subprocess.PIPE, env=environment, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, check=False, stdout=full, stderr=subprocess.PIPE, env=environment, text=True)
+    assert done.returncode == 3
+    assert done.stderr.startswith("error: cannot write a file: the disk is full\n")
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])

@@ -27,6 +27,7 @@ def _compiled(home: Path, built: Any) -> list[bool]:
     return found
 
 
+@pytest.mark.thorough
 def test_a_zstd_image_is_read_by_every_command(tmp_path: Path, home: Path, project: Path, tool: Tool) -> None:
     """Own layers are zstd with their media type, the base's stay; inspect, exec and skopeo read the image."""
     done = run(home, "build", project, "--compression", "zstd", "--format", "json")
@@ -47,6 +48,7 @@ def test_a_zstd_image_is_read_by_every_command(tmp_path: Path, home: Path, proje
     assert again.json["digest"] != done.json["digest"]
 
 
+@pytest.mark.thorough
 def test_no_bytecode_is_recorded_in_the_lock(home: Path, project: Path) -> None:
     """What is asked for stands in `pylock.toml` and holds, through `lock` too, until something else is asked for."""
     lock = project / "pylock.toml"
@@ -75,6 +77,7 @@ def test_no_bytecode_is_recorded_in_the_lock(home: Path, project: Path) -> None:
 @pytest.mark.parametrize(
     "options", [("--compression", "xz"), ("--platform", "windows/amd64"), ("--platform", "linux/riscv64")]
 )
+@pytest.mark.thorough
 def test_unknown_values_are_wrong_usage(home: Path, project: Path, options: tuple[str, str]) -> None:
     """A compression or platform that is not known is named together with those that are."""
     done = run(home, "build", project, *options)

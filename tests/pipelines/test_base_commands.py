@@ -52,6 +52,7 @@ def _with_layer(home: Path, target: Path, reference: str) -> None:
     layout.tag("new", Descriptor(media_type=documents.MANIFEST, digest=layout.put(manifest), size=len(manifest)))
 
 
+@pytest.mark.thorough
 def test_a_base_goes_from_building_to_retirement(home: Path, project: Path, tmp_path: Path, tool: Tool) -> None:
     """Built alone, approved with owner and end, listed, moved below an image that then runs, and retired."""
     tool("bwrap")

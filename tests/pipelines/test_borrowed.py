@@ -68,6 +68,7 @@ def test_other_commands_that_look_need_no_home_either(image: Path, words: tuple[
     assert list((image / "closed").iterdir()) == []
 
 
+@pytest.mark.thorough
 def test_a_home_that_cannot_be_written_is_still_read(image: Path) -> None:
     """What the home holds counts: an image of its store is found by its tag. Nothing in it changes."""
     home = image / "home"

@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from workplace import commit, run
 
 
+@pytest.mark.thorough
 def test_a_build_prunes_what_outgrew_the_bound(home: Path, project: Path) -> None:
     """What no image needs goes, the least recently used first; the image that was just built stays whole."""
     assert (home / "cache/wheels").exists()
@@ -24,6 +27,7 @@ def test_a_build_prunes_what_outgrew_the_bound(home: Path, project: Path) -> Non
     assert run(home, "build", project, "--format", "json").json["digest"] == done.json["digest"]
 
 
+@pytest.mark.thorough
 def test_a_build_looks_only_when_it_has_to(home: Path, project: Path) -> None:
     """Once measured, builds count what they add; a build that adds nothing does not even count."""
     place = home / "cache/measured.json"

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from image_builder import Tar, put_image
 from inventories import advisory, digest, facts, home, python
-from tidewaiter.advisories.database import Database, rows_of
+from tidewaiter.advisories.database import Database
+from tidewaiter.advisories.rows import rows_of
 from tidewaiter.catalog.catalog import Catalog
 from tidewaiter.cli import app
 from tidewaiter.core.errors import InputError

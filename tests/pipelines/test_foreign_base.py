@@ -78,6 +78,7 @@ def registry(start_docker_registry: StartRegistry) -> Iterator[str]:
         yield host
 
 
+@pytest.mark.thorough
 def test_a_model_on_a_serving_base_of_a_registry(
     tmp_path: Path, plain_home: Path, start_docker_registry: StartRegistry, tool: Tool
 ) -> None:
@@ -131,6 +132,7 @@ def test_another_tool_unpacks_what_the_base_and_we_meant(tmp_path: Path, plain_h
     assert not (bundle / "old").exists()
 
 
+@pytest.mark.thorough
 def test_a_docker_base_gives_a_docker_image(tmp_path: Path, plain_home: Path, registry: str, tool: Tool) -> None:
     """All media types are Docker's own, labels say what annotations say, a registry and skopeo take the image."""
     serving_base(tmp_path / "oci")
@@ -239,6 +241,7 @@ def test_a_pulled_image_is_a_base(tmp_path: Path, plain_home: Path) -> None:
     _denied(run(plain_home, "build", named), f'"store:tf/serving@{base.digest}"')
 
 
+@pytest.mark.thorough
 def test_wheels_go_to_the_python_of_the_base(tmp_path: Path, home: Path, warm_home: Path) -> None:
     """The lock's wheels replace the base's own release of a package, compiled by the base's interpreter."""
     warm = Layout(warm_home / "store")
@@ -269,6 +272,7 @@ def test_wheels_go_to_the_python_of_the_base(tmp_path: Path, home: Path, warm_ho
     _denied(run(home, "build", other), "It has python3.11")
 
 
+@pytest.mark.thorough
 def test_files_of_an_image_are_taken_onto_a_recipes_base(tmp_path: Path, home: Path, project: Path) -> None:
     """`[[base.take]]` puts a program onto a base made here; it runs, is a material of the build, and needs a digest."""
     tar = Tar().file("opt/tools/hello", "#!/usr/bin/python3.11\nprint('hello')\n", mode=0o755).file("opt/secret", b"s")

@@ -18,6 +18,7 @@ def _build(home: Path, project: Path) -> str:
 
 
 @pytest.mark.parametrize("output", ["text", "json"])
+@pytest.mark.thorough
 def test_a_reader_that_leaves_does_not_turn_no_into_yes(home: Path, project: Path, output: str) -> None:
     """A denial exits with 1 also when nobody reads it to the end, as in `tidewaiter check ... | grep -q`."""
     line = command("check", _build(home, project), "--environment", "production", "--format", output)
@@ -51,6 +52,7 @@ def test_errors_do_not_steer_the_terminal(home: Path, tmp_path: Path) -> None:
     assert "\x9b" not in done.err
 
 
+@pytest.mark.thorough
 def test_hidden_change_is_tagged_dirty(home: Path, project: Path) -> None:
     """A file that Git was told to overlook does not enter an image under the commit's own tag."""
     git(project, "update-index", "--assume-unchanged", "main.py")
@@ -58,8 +60,11 @@ def test_hidden_change_is_tagged_dirty(home: Path, project: Path) -> None:
     assert _build(home, project).endswith("-dirty")
 
 
+@pytest.mark.thorough
 def test_signature_that_the_store_lost_is_made_again(home: Path, project: Path) -> None:
     """A lost signature blob is "could not find out" for `verify`, and does not stop the next `ci`."""
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "settings.toml").write_text('signature_formats = "tag"\n')
     assert run(home, "key", "generate").code == 0
     first = run(home, "ci", project, "--format", "json").json
     (home / "store/blobs/sha256" / first["signature"][7:]).unlink()
@@ -68,6 +73,7 @@ def test_signature_that_the_store_lost_is_made_again(home: Path, project: Path) 
     assert run(home, "verify", first["reference"]).code == 0
 
 
+@pytest.mark.thorough
 def test_signatures_made_at_once_are_all_kept(home: Path, project: Path) -> None:
     """Several keys that sign one image at the same time all vouch for it afterwards."""
     reference = _build(home, project)

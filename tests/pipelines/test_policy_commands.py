@@ -1,5 +1,6 @@
 """`policy test`, `policy bundle`, `policy explain` and `check --pack` on the command line."""
 
+import datetime as dt
 import json
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,11 @@ import pytest
 from image_builder import Tar, put_image
 from servers import Tool
 from tidewaiter.cli import app
+from tidewaiter.core import clock
 from tidewaiter.oci.layout import Layout
 from tidewaiter.oci.manifest import RunConfig
+from tidewaiter.policy.engine import EmbeddedEngine
+from tidewaiter.policy.pack import default_pack
 
 MANIFEST = """
 name = "company"
@@ -150,6 +154,37 @@ def test_explain_shows_rule_place_and_values(
     _, answer = tidewaiter(*words, "--format", "json")
     assert {one["rule"] for one in answer["rules"]} > {"company.port", "image.non-root"}
     assert tidewaiter(*words, "--rule", "company.prt", "--format", "json")[0] == 2
+
+
+def test_explain_names_the_waivers_that_matter(tidewaiter: Any, image: str) -> None:
+    """A rule that a waiver covers says so; after the revocation it does not."""
+    assert tidewaiter("pull", image, "a/b:1.0.0")[0] == 0
+    ask = ("policy", "explain", "a/b:1.0.0", "--environment", "staging", "--format", "json")
+
+    def waivers(answer: Any) -> dict[str, list[str]]:
+        return {one["rule"]: one["waived_by"] for one in answer["rules"] if one["waived_by"]}
+
+    end = clock.rfc3339(clock.now() + dt.timedelta(days=1))
+    asked = ("--rule", "base.approved", "--environment", "staging", "--reason", "moving", "--expires", end)
+    code, answer = tidewaiter("waiver", "request", *asked, "--as", "ann", "--format", "json")
+    assert code == 0, answer
+    assert waivers(tidewaiter(*ask)[1]) == {}
+    assert tidewaiter("waiver", "approve", answer["id"], "--as", "bob")[0] == 0
+    assert waivers(tidewaiter(*ask)[1]) == {"base.approved": [answer["id"]]}
+    assert f"waived by {answer['id']}" in tidewaiter(*ask[:-2], "--rule", "base.approved")[1]
+    assert tidewaiter("waiver", "revoke", answer["id"], "--reason", "done", "--as", "ann")[0] == 0
+    assert waivers(tidewaiter(*ask)[1]) == {}
+
+
+def test_a_second_check_starts_no_engine(tidewaiter: Any, image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was decided once is known to the next command, about another image of the class too, under any digest."""
+    ask = ("check", image, "--environment", "production", "--format", "json")
+    _, first = tidewaiter(*ask)
+    monkeypatch.setattr(EmbeddedEngine, "__init__", None)
+    code, again = tidewaiter(*ask)
+    assert (code, again["id"]) == (1, first["id"])
+    with pytest.raises(TypeError):
+        EmbeddedEngine(default_pack())
 
 
 def test_what_is_attached_is_known_of_images_of_the_catalog_alone(tidewaiter: Any, image: str) -> None:

@@ -326,6 +326,7 @@ def test_a_running_command_keeps_its_work(here: Settings) -> None:
         assert not (cache / "debs/abc.deb").exists()
 
 
+@pytest.mark.thorough
 def test_concurrent_builds_and_prunes(here: Settings) -> None:
     """Builders that reuse each other's layers, a pruner with a bound of nothing, and kill -9: every tag stays whole."""
     with opened(here, SILENT) as shop:
@@ -404,6 +405,7 @@ def test_a_full_disk_can_be_pruned(tmp_path: Path, here: Settings) -> None:
     assert int(left) == 3  # manifest, config and layer of the tagged image
 
 
+@pytest.mark.thorough
 def test_commands_print_the_contract(tmp_path: Path, here: Settings) -> None:
     """`cache status` and `cache prune` print their JSON, take sizes and days, and an empty home is no error."""
     home = here.home.path

@@ -13,8 +13,9 @@ from sqlalchemy import select
 
 from inventories import advisory, digest, facts, home, python
 from tidewaiter.advisories import snapshot
-from tidewaiter.advisories.database import Database, rows_of
+from tidewaiter.advisories.database import Database
 from tidewaiter.advisories.matcher import Matcher
+from tidewaiter.advisories.rows import rows_of
 from tidewaiter.catalog import schema
 from tidewaiter.catalog.catalog import Catalog
 from tidewaiter.catalog.records import ScanRecord
@@ -237,6 +238,7 @@ STEP = st.one_of(
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEP, min_size=1, max_size=12))
+@pytest.mark.thorough
 def test_any_order_of_events_gives_what_a_full_rescan_gives(
     steps: list[tuple[Any, ...]], tmp_path_factory: pytest.TempPathFactory, nothing_shipped: None
 ) -> None:

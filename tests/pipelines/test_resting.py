@@ -125,6 +125,7 @@ def test_a_base_of_another_platform_makes_none_old(shop: Workshop, monkeypatch: 
     assert found.warning.endswith(f"is outdated: {newer.digest} was approved later")
 
 
+@pytest.mark.thorough
 def test_builds_and_verdicts_know_of_a_retired_base(home: Path, project: Path) -> None:
     """`build` and `ci` warn and go on, `inspect` and `ci` name the base, and policy counts it."""
     built = run(home, "build", project, "--format", "json")

@@ -14,7 +14,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from jsonschema import Draft4Validator  # type: ignore[import-untyped]  # brings no types
+from jsonschema import Draft4Validator
 
 import trivy_database
 from image_builder import Tar, put_image
@@ -132,6 +132,7 @@ def test_a_suppressed_finding_does_not_fail_the_scan(tmp_path: Path, image: str)
         (("--with", "trivy"), "Trivy is run on an image, not on an SBOM"),
     ],
 )
+@pytest.mark.thorough
 def test_what_cannot_be_read_is_bad_input(tmp_path: Path, image: str, options: tuple[str, str], message: str) -> None:
     """A scan that cannot ask whom it was told to ask gives no findings at all."""
     sbom = tmp_path / "sbom.json"
@@ -141,6 +142,7 @@ def test_what_cannot_be_read_is_bad_input(tmp_path: Path, image: str, options: t
     assert message in done.err
 
 
+@pytest.mark.thorough
 def test_check_counts_reports_and_leaves_out_what_is_suppressed(tmp_path: Path, image: str) -> None:
     """A finding that only Trivy reports denies; suppressed, it does not, and the verdict is another one."""
     said = trivy_found("CVE-2099-1", "jinja2", "2.10", fixed="3.0", word="CRITICAL", purl="pkg:pypi/jinja2@2.10")
@@ -300,6 +302,7 @@ def test_what_grype_writes_is_read(tmp_path: Path, image: str, grype_source: zip
         ]
 
 
+@pytest.mark.thorough
 def test_a_trivy_that_never_ends(tmp_path: Path, image: str) -> None:
     """It is ended after `limits.SCANNER_SECONDS`, and so is what it started."""
     marker = tmp_path / "alive"

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from tidewaiter.assembly.layer_cache import Vouched
-from tidewaiter.core import clock, settings
+from tidewaiter.core import settings
 from tidewaiter.core.progress import SILENT, Progress, Unit
 from tidewaiter.distribution.registry import Repository
 from tidewaiter.oci import digest as digests
@@ -18,10 +18,11 @@ from tidewaiter.oci.layer import Entry, LayerInfo, Sink, write_layer
 from tidewaiter.oci.manifest import Descriptor, Manifest
 from tidewaiter.pipelines import shared_layers
 from tidewaiter.pipelines.shared_layers import SharedLayers
-from tidewaiter.pipelines.trusting import SigningKey
 from tidewaiter.pipelines.workshop import Workshop, opened
 from tidewaiter.signing import dsse, keys, statement
-from tidewaiter.signing.keys import Marks, PrivateKey
+from tidewaiter.signing.key_sources import SigningKey
+from tidewaiter.signing.keyring import TrustedKey
+from tidewaiter.signing.keys import PrivateKey
 from tidewaiter.signing.statement import Statement
 
 KEY: dict[str, object] = {
@@ -71,7 +72,7 @@ def made(content: bytes = b"numpy") -> tuple[LayerInfo, bytes]:
 
 
 def signer(key: PrivateKey) -> SigningKey:
-    return SigningKey(key=key, marks=Marks("ci", clock.rfc3339(clock.now()), key.public.fingerprint))
+    return SigningKey(signer=key, trusted=TrustedKey(public=key.public, name="builder", builder="ci"))
 
 
 @pytest.fixture

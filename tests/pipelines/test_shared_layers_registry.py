@@ -43,6 +43,7 @@ def published(home: Path, project: Path, shared: dict[str, str], name: str) -> d
     return {**done.json, "shared_layers": pushed.json["shared_layers"]}
 
 
+@pytest.mark.thorough
 def test_a_fresh_runner_fetches_layers_instead_of_wheels(
     tmp_path: Path, home: Path, project: Path, shared: dict[str, str]
 ) -> None:
@@ -72,6 +73,7 @@ def test_a_fresh_runner_fetches_layers_instead_of_wheels(
     assert offline(runner, project, {}).json["built_layers"] == 0  # what was verified once is this home's now
 
 
+@pytest.mark.thorough
 def test_an_untrusted_builder_is_not_believed(
     tmp_path: Path, home: Path, project: Path, shared: dict[str, str]
 ) -> None:
@@ -87,6 +89,7 @@ def test_an_untrusted_builder_is_not_believed(
     assert (done.code, done.json["built_layers"]) == (0, 0)
 
 
+@pytest.mark.thorough
 def test_a_registry_that_is_down_costs_nothing_but_time(home: Path, project: Path) -> None:
     """When the registry cannot be asked, that is said once and the layers are made here."""
     assert run(home, "key", "generate").code == 0

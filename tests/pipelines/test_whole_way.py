@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from scanner_reports import statement, trivy, trivy_found, vex
 from workplace import ROOT, command, commit, environment, run, small_project
 
 
@@ -56,6 +57,7 @@ def test_build_prints_the_contract(home: Path, project: Path) -> None:
     assert_store_intact(home)
 
 
+@pytest.mark.thorough
 def test_clean_home_gives_the_same_digest(tmp_path: Path, home: Path, project: Path) -> None:
     """A home that shares nothing but downloads builds every layer anew and gets the same manifest digest."""
     cold = tmp_path / "cold"
@@ -69,6 +71,7 @@ def test_clean_home_gives_the_same_digest(tmp_path: Path, home: Path, project: P
     assert other.json["digest"] == warm["digest"]
 
 
+@pytest.mark.thorough
 def test_dirty_tree_changes_the_tag_only(home: Path, project: Path) -> None:
     """An uncommitted change of an input marks the tag; an unrelated one does not."""
     clean = run(home, "build", project, "--format", "json").json
@@ -97,9 +100,12 @@ def test_ci_clears_and_remembers(home: Path, project: Path) -> None:
     assert verified["annotations"]["dev.tidewaiter.builder"] == "local"
     again = run(home, "ci", project, "--format", "json").json
     assert (again["digest"], again["signature"]) == (done.json["digest"], done.json["signature"])
+    checked = run(home, "check", name, "--environment", "staging", "--format", "json").json
+    assert checked["id"] == again["verdict"]["id"] == done.json["verdict"]["id"]
     assert_store_intact(home)
 
 
+@pytest.mark.thorough
 def test_ci_clears_other_compressions_and_platforms(home: Path, project: Path, tmp_path: Path) -> None:
     """What `build` can make `ci` can clear, under the same digest, so that it may be pushed."""
     assert run(home, "key", "generate").code == 0
@@ -133,6 +139,25 @@ def test_denied_image_is_not_cleared(tmp_path: Path, home: Path) -> None:
     assert "not cleared" in refused.err
 
 
+@pytest.mark.thorough
+def test_ci_hears_other_scanners_and_vex(tmp_path: Path, home: Path, project: Path) -> None:
+    """A finding of another scanner denies; a VEX document that is named takes it out again."""
+    assert run(home, "key", "generate").code == 0
+    found = trivy_found("CVE-2099-10001", "six", "1.17.0", fixed="1.18.0", word="CRITICAL", purl="pkg:pypi/six@1.17.0")
+    (tmp_path / "report.json").write_bytes(trivy(found))
+    ask = ("ci", project, "--format", "json", "--with", tmp_path / "report.json")
+    denied = run(home, *ask)
+    assert denied.code == 1, denied.err
+    assert "advisories.no-fixable-high-critical" in denied.err
+    assert set(tags(home).values()) <= {"built"}
+    said = statement("CVE-2099-10001", products=[{"@id": "pkg:pypi/six@1.17.0"}])
+    (tmp_path / "vex.json").write_bytes(vex(said))
+    allowed = run(home, *ask, "--vex", tmp_path / "vex.json")
+    assert allowed.code == 0, allowed.err
+    assert allowed.json["findings"] == 0
+    assert set(tags(home).values()) == {"cleared"}
+
+
 def test_missing_key_stops_before_the_work(home: Path, project: Path) -> None:
     """Without a key `ci` says how to make one and builds nothing."""
     done = run(home, "ci", project)
@@ -141,6 +166,7 @@ def test_missing_key_stops_before_the_work(home: Path, project: Path) -> None:
     assert tags(home) == {}
 
 
+@pytest.mark.thorough
 def test_fixable_vulnerability_is_denied_with_the_version_to_take(tmp_path: Path, home: Path) -> None:
     """A package with a known high finding is denied in staging, and the remedy names the fixed version."""
     project = small_project(tmp_path / "vulnerable", home, requirements="jinja2==2.10\nmarkupsafe==2.1.5\n")
@@ -177,6 +203,7 @@ def test_stale_lock_names_the_command(home: Path, project: Path) -> None:
     assert "tidewaiter lock" in done.json["error"]["next"]
 
 
+@pytest.mark.thorough
 def test_no_network_when_a_lock_is_missing(home: Path, project: Path) -> None:
     """A lock that must be resolved without network is "could not find out", and leaves no file."""
     (project / "pylock.toml").unlink()
@@ -195,6 +222,7 @@ def test_no_network_is_needed_with_locks_and_cache(home: Path, project: Path) ->
     assert run(home, "build", project, extra={**off, "NO_PROXY": ""}).code == 0
 
 
+@pytest.mark.thorough
 def test_damaged_layer_is_rebuilt(home: Path, project: Path) -> None:
     """A damaged blob in the store is noticed and made again, with the same digest."""
     first = run(home, "build", project, "--format", "json").json
@@ -207,6 +235,7 @@ def test_damaged_layer_is_rebuilt(home: Path, project: Path) -> None:
     assert_store_intact(home)
 
 
+@pytest.mark.thorough
 def test_two_builds_at_once(home: Path, project: Path) -> None:
     """Two builds in one home end with the same image and an intact store."""
     for record in (home / "cache/layers").glob("*.json"):
@@ -222,6 +251,7 @@ def test_two_builds_at_once(home: Path, project: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.thorough
 def test_interrupted_build_goes_on(home: Path, project: Path, number: signal.Signals) -> None:
     """Stopped in the middle, the store is valid, nothing is tagged, and the next build finishes."""
     for record in (home / "cache/layers").glob("*.json"):
@@ -245,6 +275,7 @@ def test_interrupted_build_goes_on(home: Path, project: Path, number: signal.Sig
     assert tags(home)
 
 
+@pytest.mark.thorough
 def test_full_disk(tmp_path: Path, home: Path, project: Path) -> None:
     """On a full disk the error says so with code 3, no blob is half-written, and with space the build goes on."""
     mount = tmp_path / "mount"
@@ -308,6 +339,7 @@ def test_examples_are_committed_with_fresh_locks() -> None:
     base_lock.require_fresh(base_lock.read(example.base_lock), recipe.load(example.base.use))
 
 
+@pytest.mark.thorough
 def test_commit_makes_a_new_image_without_rebuilding(home: Path, project: Path) -> None:
     """A one-line change rebuilds the app layer alone."""
     run(home, "build", project)

@@ -1,53 +1,42 @@
 """`advisories import|update|status`."""
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from tidewaiter.advisories import exploited, fetching, importing, mirror
-from tidewaiter.advisories.database import Database, Exploited
-from tidewaiter.advisories.finding import age_days
-from tidewaiter.advisories.importing import ImportResult
 from tidewaiter.cli import console
 from tidewaiter.cli.console import Format, emit, emit_json
 from tidewaiter.cli.parameters import Parameter
 from tidewaiter.cli.workshop import workshop
-from tidewaiter.core.errors import InputError, TidewaiterError
-from tidewaiter.pipelines.workshop import Workshop
 
-_LISTS: tuple[exploited.Kind, ...] = ("KEV", "EPSS")
-
-
-def _matched(shop: Workshop, database: Database) -> dict[str, int]:
-    """Bring the findings of the catalog to the advisories of now; what that changed, in numbers."""
-    from tidewaiter.pipelines import rematching
-
-    found = rematching.rematch(shop.catalog, database, shop.progress)
-    kinds = [one.change for one in found.changes]
-    return {
-        "versions": found.versions,
-        **{kind: kinds.count(kind) for kind in ("added", "changed", "removed")},
-        "images": found.images,
-    }
+if TYPE_CHECKING:
+    from tidewaiter.pipelines.refreshing import Feed, Refreshed
 
 
-def _report(
-    results: tuple[ImportResult, ...], lists: tuple[Exploited, ...], matched: dict[str, int] | None, output: Format
-) -> int:
+def _report(found: "Refreshed", output: Format) -> int:
+    matched, verdicts = found.matched, found.redecided
     if output == "json":
-        emit_json({"imported": results, "exploited": [one._asdict() for one in lists], "matched": matched})
+        listed = [one._asdict() for one in found.exploited]
+        emit_json({"imported": found.imported, "exploited": listed, "matched": matched, "redecided": verdicts})
         return 0
-    for result in results:
+    for result in found.imported:
         emit(
             f"{', '.join(result.ecosystems)}: {result.entries} entries as of {result.as_of[:10]} from {result.source}: "
             f"{result.added} added, {result.changed} changed, {result.removed} removed, {result.withdrawn} withdrawn"
         )
-    for one in lists:
+    for one in found.exploited:
         emit(f"{one.kind}: {one.entries} CVEs as of {one.as_of[:10]} from {one.source}")
-    if matched is not None:
+    emit(
+        f"catalog: {matched.added} findings are new, {matched.changed} changed, {matched.removed} gone; "
+        f"they concern {matched.images} images"
+    )
+    if verdicts.verdicts:
         emit(
-            f"catalog: {matched['added']} findings are new, {matched['changed']} changed, {matched['removed']} gone; "
-            f"they concern {matched['images']} images"
+            f"verdicts: {verdicts.verdicts} were decided anew, {verdicts.denied} are denied now, "
+            f"{verdicts.allowed} are allowed now"
         )
+    for tag in verdicts.withdrawn:
+        emit(f"no longer cleared: {tag}")
+    if verdicts.without:
+        emit(f"{verdicts.without} verdicts of an older release are not decided anew; `tidewaiter check IMAGE` does it")
     return 0
 
 
@@ -72,22 +61,10 @@ def import_feed(
         force: accept an export or a list that has lost half of its entries or more.
         output: text or json.
     """
-    with workshop() as shop, Database(shop.settings.home.advisories) as database:
+    from tidewaiter.pipelines import refreshing
 
-        def take(path: Path, source: str) -> int:
-            kind = exploited.kind_of(path)
-            if kind is not None:
-                found = exploited.import_list(database, path, kind, as_of=as_of, source=source, force=force)
-                return _report((), (found,), None, output)
-            result = importing.import_feed(
-                database, path, ecosystem=ecosystem, as_of=as_of, source=source, force=force, progress=shop.progress
-            )
-            return _report((result,), (), _matched(shop, database), output)
-
-        if not fetching.is_address(file):
-            return take(Path(file), "")
-        with fetching.fetched(shop.client, shop.settings, file, progress=shop.progress) as path:
-            return take(path, fetching.shown(file))
+    with workshop() as shop:
+        return _report(refreshing.take(shop, file, ecosystem=ecosystem, as_of=as_of, force=force), output)
 
 
 def update(
@@ -106,28 +83,10 @@ def update(
         force: accept data that has lost half of its entries or more.
         output: text or json.
     """
-    chosen = ecosystem or (*mirror.ECOSYSTEMS, *_LISTS)
-    for name in chosen:
-        if not name or ":" in name or "/" in name:
-            raise InputError(
-                f"{name!r} is no ecosystem with an export of its own",
-                next_step="Write the name without a release, for example --ecosystem Debian.",
-            )
-    with workshop() as shop, Database(shop.settings.home.advisories) as database:
-        osv = [name for name in chosen if name not in _LISTS]
-        lists = [kind for kind in _LISTS if kind in chosen]
-        try:
-            results = mirror.update(
-                database, shop.client, shop.settings, ecosystems=osv, force=force, progress=shop.progress
-            )
-            found = mirror.update_exploited(
-                database, shop.client, shop.settings, lists, force=force, progress=shop.progress
-            )
-        except TidewaiterError:
-            _matched(shop, database)  # what was taken before one could not be fetched holds from now on
-            raise
-        matched = _matched(shop, database)
-    return _report(results, found, matched, output)
+    from tidewaiter.pipelines import refreshing
+
+    with workshop() as shop:
+        return _report(refreshing.update(shop, ecosystem, force=force), output)
 
 
 def status(*, output: Annotated[Format, Parameter(name="--format")] = "text") -> int:
@@ -136,38 +95,42 @@ def status(*, output: Annotated[Format, Parameter(name="--format")] = "text") ->
     Args:
         output: text or json.
     """
-    with workshop() as shop, Database(shop.settings.home.advisories) as database:
-        found = sorted(database.coverage().values(), key=lambda one: one.ecosystem)
-        lists = database.exploited()
-        revision = database.revision()
-    rows = [
-        {
-            "ecosystem": one.ecosystem,
-            "entries": one.entries,
-            "as_of": one.as_of,
-            "age_days": age_days(one.as_of) if one.as_of else None,
-            "source": one.source,
-        }
-        for one in found
-    ]
-    families = {one.ecosystem.partition(":")[0] for one in found}
-    missing = [name for name in mirror.ECOSYSTEMS if name not in families]
-    missing_lists = [name for name in _LISTS if name not in lists]
-    listed = [{**one._asdict(), "age_days": age_days(one.as_of)} for one in lists.values()]
+    from tidewaiter.pipelines import refreshing
+
+    with workshop() as shop:
+        found = refreshing.held(shop.settings)
     if output == "json":
-        emit_json({"revision": revision, "ecosystems": rows, "missing": missing + missing_lists, "exploited": listed})
+        emit_json(
+            {
+                "revision": found.revision,
+                "ecosystems": [_told(one, "ecosystem") for one in found.ecosystems],
+                "missing": found.missing + found.missing_lists,
+                "exploited": [_told(one, "kind") for one in found.exploited],
+            }
+        )
         return 0
-    emit(f"revision {revision}")
+    emit(f"revision {found.revision}")
     console.table(
         ("ecosystem", "entries", "as of", "age in days", "source"),
-        [tuple("" if value is None else str(value) for value in row.values()) for row in rows],
+        [
+            (one.name, str(one.entries), one.as_of, "" if one.age_days is None else str(one.age_days), one.source)
+            for one in found.ecosystems
+        ],
     )
-    for one in lists.values():
-        emit(
-            f"{one.kind}: {one.entries} CVEs as of {one.as_of[:10]}, {age_days(one.as_of)} days old, from {one.source}"
-        )
-    for name in missing:
+    for one in found.exploited:
+        emit(f"{one.name}: {one.entries} CVEs as of {one.as_of[:10]}, {one.age_days} days old, from {one.source}")
+    for name in found.missing:
         emit(f"{name}: no data, so packages of {name} are not checked; `tidewaiter advisories update` fetches it")
-    for name in missing_lists:
+    for name in found.missing_lists:
         emit(f"{name}: no data, so it is not known what is exploited; `tidewaiter advisories update` fetches it")
     return 0
+
+
+def _told(feed: "Feed", kind: str) -> dict[str, object]:
+    return {
+        kind: feed.name,
+        "entries": feed.entries,
+        "as_of": feed.as_of,
+        "age_days": feed.age_days,
+        "source": feed.source,
+    }

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple, NoReturn
 
 import tidewaiter
@@ -27,6 +28,9 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
+    "init": Command(
+        "tidewaiter.cli.init:init", "Make a project of a folder: write its tidewaiter.toml, locks, ignore and CI files."
+    ),
     "lock": Command("tidewaiter.cli.build:lock", "Resolve the requirements of a project anew and write pylock.toml."),
     "build": Command("tidewaiter.cli.build:build", "Build the image of a project into the local store."),
     "ci": Command("tidewaiter.cli.ci:ci", "Build, inspect, match, decide, sign and clear the image of a project."),
@@ -49,11 +53,29 @@ COMMANDS: dict[str, Command] = {
     ),
     "affected": Command(
         "tidewaiter.cli.affected:affected",
-        "Show which package versions and images an advisory touches, or a package is in.",
+        "Show what an advisory touches, or a package is in: versions, images, what runs of them; and what to bump.",
     ),
-    "sign": Command("tidewaiter.cli.trust:sign", "Sign an image of the store in cosign's format."),
-    "verify": Command("tidewaiter.cli.trust:verify", "Check the signature of an image."),
-    "push": Command("tidewaiter.cli.ship:push", "Push a cleared image of the store, and its signature, to a registry."),
+    "trace": Command(
+        "tidewaiter.cli.trace:trace",
+        "Show where a thing comes from, and what it reaches.",
+    ),
+    "verdicts": Command(
+        "tidewaiter.cli.trace:verdicts",
+        "Show the verdicts of an image that stand, or stood on a day, and the waivers that were in force then.",
+    ),
+    "sign": Command("tidewaiter.cli.trust:sign", "Sign an image of the store or of a registry in cosign's formats."),
+    "attest": Command(
+        "tidewaiter.cli.trust:attest",
+        "Attest something of an image of the store or of a registry: a JSON document, signed and attached.",
+    ),
+    "verify": Command(
+        "tidewaiter.cli.trust:verify",
+        "Check the signature of an image, what is attested of it, or all that a trust policy demands.",
+    ),
+    "push": Command(
+        "tidewaiter.cli.ship:push",
+        "Push a cleared image of the store, with its signatures and attestations, to a registry.",
+    ),
     "pull": Command("tidewaiter.cli.ship:pull", "Put an image of a registry, a layout or an archive into the store."),
     "copy": Command(
         "tidewaiter.cli.ship:copy", "Copy an image between registries, layouts, archives and the store, byte for byte."
@@ -66,7 +88,35 @@ COMMANDS: dict[str, Command] = {
         "tidewaiter.cli.execute:execute",
         "Run a command in an image: its user and environment, a read-only root, no network.",
     ),
-    "serve": Command("tidewaiter.cli.serve:serve", "Serve the catalog's pages and its JSON until interrupted."),
+    "lint": Command(
+        "tidewaiter.cli.lint:lint",
+        "Find mistakes in Dockerfiles, Kubernetes and Compose YAML, requirements, shell and Python scripts.",
+    ),
+    "analyse": Command(
+        "tidewaiter.cli.analyse:analyse",
+        "Look at the sources of a project before a build: mistakes, secrets, packages that strangers could answer for.",
+    ),
+    "rebuild": Command(
+        "tidewaiter.cli.rebuild:rebuild",
+        "Build an image again from what its provenance says, and compare the digests.",
+    ),
+    "advise": Command(
+        "tidewaiter.cli.advise:advise",
+        "Say which image of TensorFlow fits a task, why, and what to write; or what a tag is good for.",
+    ),
+    "whoami": Command(
+        "tidewaiter.cli.whoami:whoami",
+        "Show as whom the server knows you: name, roles by project, and what a token is limited to.",
+    ),
+    "doctor": Command(
+        "tidewaiter.cli.doctor:doctor",
+        "Look for what is wrong: settings, tools, disk, clock, databases, advisories, keys, images.",
+    ),
+    "serve": Command("tidewaiter.cli.serve:serve", "Serve the catalog's pages and the API until interrupted."),
+    "worker": Command(
+        "tidewaiter.cli.worker:worker",
+        "Carry out runs of pipelines until interrupted; their steps end where they are, and others go on with them.",
+    ),
 }
 
 GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
@@ -111,6 +161,27 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             ),
         },
     ),
+    "report": (
+        "Figures about all images.",
+        {
+            "lead-times": Command(
+                "tidewaiter.cli.report:lead_times",
+                "Show how long images take from their commit to being cleared, and to being first seen running.",
+            ),
+        },
+    ),
+    "environment": (
+        "Environments: which repositories and namespaces belong to which, as settings say.",
+        {
+            "list": Command(
+                "tidewaiter.cli.environment:list_environments",
+                "List the patterns that say which environment repositories and namespaces belong to.",
+            ),
+            "of": Command(
+                "tidewaiter.cli.environment:of", "Show which environment a repository or a namespace belongs to."
+            ),
+        },
+    ),
     "waiver": (
         "Exceptions from rules and advisories: somebody answers for each, somebody else has read it, and it ends.",
         {
@@ -135,6 +206,190 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             ),
         },
     ),
+    "pipeline": (
+        "Runs that workers carry out, and that survive any crash.",
+        {
+            "run": Command(
+                "tidewaiter.cli.pipeline:run",
+                "Ask for a run of a pipeline, which a worker carries out: `clear` of a project or commit, or `sweep`.",
+            ),
+            "list": Command("tidewaiter.cli.pipeline:list_runs", "List runs, the last that was asked for first."),
+            "show": Command(
+                "tidewaiter.cli.pipeline:show", "Show a run: how far it is, what its steps took, what came of it."
+            ),
+            "log": Command("tidewaiter.cli.pipeline:log", "Print what a run said: moment, step, text, a line each."),
+            "cancel": Command(
+                "tidewaiter.cli.pipeline:cancel",
+                "Cancel a run: one that waits has ended at once, one that runs ends as soon as its step can.",
+            ),
+            "retry": Command(
+                "tidewaiter.cli.pipeline:retry",
+                "Ask anew for what a run that has ended was to do; what that one made is not made twice.",
+            ),
+        },
+    ),
+    "webhook": (
+        "Who is told what happened, by signed messages.",
+        {
+            "add": Command(
+                "tidewaiter.cli.webhook:add",
+                "Have an address told what happens from now on, by signed messages; a running `serve` sends them.",
+            ),
+            "list": Command("tidewaiter.cli.webhook:list_webhooks", "List who is told what, the oldest first."),
+            "test": Command(
+                "tidewaiter.cli.webhook:send_test", "Send a message now that says nothing but that it is a test."
+            ),
+            "rotate": Command(
+                "tidewaiter.cli.webhook:rotate", "Make a new secret; messages are signed with both for a day."
+            ),
+            "enable": Command(
+                "tidewaiter.cli.webhook:enable",
+                "Tell an address again what happens, from now on, after it was disabled.",
+            ),
+            "remove": Command(
+                "tidewaiter.cli.webhook:remove", "Tell an address nothing any more, and forget what was sent to it."
+            ),
+            "deliveries": Command(
+                "tidewaiter.cli.webhook:deliveries",
+                "List what was sent, or is to be sent, the latest first, and what came of it.",
+            ),
+            "redeliver": Command(
+                "tidewaiter.cli.webhook:redeliver",
+                "Send a message again, under the same id, for a day from now; a running `serve` does.",
+            ),
+        },
+    ),
+    "notice": (
+        "Who is told in words what happened: rooms of chat services, mail.",
+        {
+            "list": Command(
+                "tidewaiter.cli.notice:list_notices",
+                "List who is told of what, as the settings say, and how many notices wait.",
+            ),
+            "test": Command(
+                "tidewaiter.cli.notice:send_test", "Send a message now that says nothing but that it is a test."
+            ),
+        },
+    ),
+    "audit": (
+        "The log of every change that nobody can rewrite: who did what, when.",
+        {
+            "verify": Command(
+                "tidewaiter.cli.audit:verify",
+                "Find out whether an entry was edited, removed, moved or inserted, or a row that the log speaks of.",
+            ),
+            "prove": Command(
+                "tidewaiter.cli.audit:prove",
+                "Prove to somebody who has nothing but the log's public key that an entry is in it.",
+            ),
+            "export": Command(
+                "tidewaiter.cli.audit:export",
+                "Write the log into a folder that any web server can serve (C2SP tlog-tiles); a later export goes on.",
+            ),
+            "checkpoint": Command(
+                "tidewaiter.cli.audit_witness:show_checkpoint",
+                "Print the signed checkpoint of the log with the signatures of witnesses, or the request for one.",
+            ),
+            "cosign": Command(
+                "tidewaiter.cli.audit_witness:cosign",
+                "Be the witness of another log: sign its checkpoint when it goes on from the last one that was signed.",
+            ),
+            "accept": Command(
+                "tidewaiter.cli.audit_witness:accept",
+                "Keep what a witness signed of this log, once it is verified.",
+            ),
+            "list": Command(
+                "tidewaiter.cli.audit:list_entries", "List the last entries: what was done, to what, by whom."
+            ),
+        },
+    ),
+    "backup": (
+        "A home in one file.",
+        {
+            "create": Command(
+                "tidewaiter.cli.backup:create",
+                "Write a backup of the home into one file, while others may go on working in it.",
+            ),
+            "restore": Command(
+                "tidewaiter.cli.backup:restore",
+                "Make the home of a backup: everything in it is verified before anything can be seen.",
+            ),
+        },
+    ),
+    "catalog": (
+        "What this home knows of images, wherever they lie.",
+        {
+            "sync": Command(
+                "tidewaiter.cli.catalog:sync",
+                "Take in what lies in registries, layouts and archives: images, what is in them, tags.",
+            ),
+            "list": Command(
+                "tidewaiter.cli.catalog:list_images",
+                "List images by repository, tag, finding or environment; or what is odd about them.",
+            ),
+            "show": Command("tidewaiter.cli.catalog:show", "Show what is known of an image, and where it lies."),
+        },
+    ),
+    "workload": (
+        "What runs where, as it was recorded.",
+        {
+            "record": Command(
+                "tidewaiter.cli.workload:record",
+                "Record which image a workload runs; what it ran before is gone then, and stays in its history.",
+            ),
+            "list": Command(
+                "tidewaiter.cli.workload:list_workloads",
+                "List what runs, by cluster, namespace and name; and whether its image is allowed in its environment.",
+            ),
+        },
+    ),
+    "model": (
+        "Which image serves which model version, as it was recorded.",
+        {
+            "record": Command(
+                "tidewaiter.cli.model:record",
+                "Record which image serves a model version; what did before no longer does, and stays in its history.",
+            ),
+            "list": Command("tidewaiter.cli.model:list_models", "List model versions and the images that serve them."),
+        },
+    ),
+    "owner": (
+        "Who answers for what.",
+        {
+            "record": Command(
+                "tidewaiter.cli.owner:record",
+                "Record who answers for something from now on; without OWNER nobody does. The nearest owner counts.",
+            ),
+            "list": Command("tidewaiter.cli.owner:list_owners", "List who answers for what."),
+        },
+    ),
+    "user": (
+        "Who may log in to the server of this home.",
+        {
+            "add": Command("tidewaiter.cli.user:add", "Add a user, and print a one-time password for it, once."),
+            "list": Command("tidewaiter.cli.user:list_users", "List the users and their roles."),
+            "disable": Command(
+                "tidewaiter.cli.user:disable", "Let a user in no more: sessions end, tokens do nothing."
+            ),
+            "enable": Command("tidewaiter.cli.user:enable", "Let a disabled user in again."),
+            "password": Command(
+                "tidewaiter.cli.user:password", "Give a user another password; it is logged out everywhere."
+            ),
+            "grant": Command("tidewaiter.cli.user:grant", "Give a user a role."),
+            "revoke": Command("tidewaiter.cli.user:revoke", "Take a role from a user that `grant` gave it."),
+        },
+    ),
+    "token": (
+        "API tokens for the server of this home.",
+        {
+            "create": Command("tidewaiter.cli.token:create", "Make an API token and print it, once."),
+            "list": Command(
+                "tidewaiter.cli.token:list_tokens",
+                "List tokens: what they may, when they end, when they were used last.",
+            ),
+            "revoke": Command("tidewaiter.cli.token:revoke", "Revoke a token, for good."),
+        },
+    ),
     "cache": (
         "What can be had again: downloads, unpacked bases, layers that no image needs.",
         {
@@ -151,10 +406,17 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
     "key": (
         "Keys that sign.",
         {
-            "generate": Command(
-                "tidewaiter.cli.trust:key_generate", "Make a key pair in cosign's format, marked `local`."
+            "generate": Command("tidewaiter.cli.key:generate", "Make a key pair in cosign's format."),
+            "import": Command(
+                "tidewaiter.cli.key:import_key", "Trust a public key whose private half is elsewhere, on stated terms."
             ),
-            "list": Command("tidewaiter.cli.trust:key_list", "List the keys of this home."),
+            "list": Command("tidewaiter.cli.key:list_keys", "List the keys of this home, with state, term and scope."),
+            "rotate": Command(
+                "tidewaiter.cli.key:rotate", "Put a new key pair in the place of a key; what the old one signed stands."
+            ),
+            "revoke": Command(
+                "tidewaiter.cli.key:revoke", "Revoke a key: nothing that it ever signed counts any more."
+            ),
         },
     ),
 }
@@ -177,7 +439,18 @@ def _list(call: str, description: str, commands: Mapping[str, str]) -> None:
             summary, width, initial_indent=first, subsequent_indent=" " * indent, break_on_hyphens=False
         )
     lines += ["", f"`{call} COMMAND --help` describes a command, `tidewaiter --version` prints the version."]
-    sys.stdout.write("\n".join(lines) + "\n")
+    _say("\n".join(lines) + "\n")
+
+
+def _say(text: str) -> None:
+    """Print `text` before any module that prints is loaded; nothing is wrong when its reader has gone."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)
 
 
 def _summaries(commands: Mapping[str, Command]) -> dict[str, str]:
@@ -185,17 +458,22 @@ def _summaries(commands: Mapping[str, Command]) -> dict[str, str]:
 
 
 def _import_msgspec() -> None:
-    """Import msgspec without typing_extensions, as it is imported where that is not installed.
+    """Import msgspec without two modules that it does not need, and that take a third of the time of its import.
 
-    It would take three names from there that Python has too, and a third of the time that its import takes.
+    typing_extensions has three names that Python has too; it is imported as where that is not installed. uuid imports
+    platform, with its many patterns, for nothing but the name of the system.
     """
-    if "typing_extensions" in sys.modules:
-        return
-    sys.modules["typing_extensions"] = None  # type: ignore[assignment]  # what Python documents for "not importable"
+    hidden: dict[str, ModuleType | None] = {"typing_extensions": None}  # what Python documents for "not importable"
+    named = ModuleType("platform")
+    named.system = lambda: os.uname().sysname  # type: ignore[attr-defined]  # all that uuid asks it for
+    hidden["platform"] = named
+    put = {name: module for name, module in hidden.items() if name not in sys.modules}
+    sys.modules.update(put)  # type: ignore[arg-type]  # None, as above
     try:
         import msgspec  # noqa: F401
     finally:
-        del sys.modules["typing_extensions"]
+        for name in put:
+            del sys.modules[name]
 
 
 def _call(command: Command, call: str, words: Sequence[str]) -> object:
@@ -204,16 +482,42 @@ def _call(command: Command, call: str, words: Sequence[str]) -> object:
 
     from tidewaiter.cli.parameters import CommandLine
 
+    if not any(word in _HELP for word in words):
+        _require_home(call)
     _import_msgspec()
     module, _, name = command.target.partition(":")
     function = getattr(import_module(module), name)
     line = CommandLine(function, call)
     parsed = line.parse(words)
     if parsed is None:
-        sys.stdout.write(line.help())
+        _say(line.help())
         return 0
     arguments, options = parsed
     return function(*arguments, **options)
+
+
+_MENDS = "backup restore"
+"""What brings back a home whose settings nobody can read."""
+
+
+def _require_home(call: str) -> None:
+    """Raise `InputError` when settings name a server and the command would work on the home in its place."""
+    from tidewaiter.cli.remote_commands import NOT_THROUGH
+
+    if call.removeprefix("tidewaiter ") in NOT_THROUGH:
+        from tidewaiter.core import settings
+        from tidewaiter.core.errors import InputError
+
+        try:
+            server = settings.load().server
+        except InputError:
+            if not call.endswith(_MENDS):
+                raise
+            server = settings.load(with_file=False).server
+        if server:
+            from tidewaiter.cli import remote
+
+            raise remote.not_through(f"`{call}`")
 
 
 def _dispatch(words: Sequence[str]) -> object:
@@ -301,11 +605,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     _open_streams()
-    if words[:1] == ["--version"]:
-        sys.stdout.write(tidewaiter.__version__ + "\n")
-        return 0
     signal.signal(signal.SIGTERM, _terminated)
     try:
+        if words[:1] == ["--version"]:
+            _say(tidewaiter.__version__ + "\n")
+            return 0
         result = _dispatch(words)
         _finish()
     except KeyboardInterrupt:

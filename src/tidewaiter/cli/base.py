@@ -9,7 +9,7 @@ from tidewaiter.cli import console
 from tidewaiter.cli.console import Format, emit, emit_json, size
 from tidewaiter.cli.parameters import Parameter
 from tidewaiter.cli.workshop import workshop
-from tidewaiter.core import clock
+from tidewaiter.core import clock, moments
 from tidewaiter.core.errors import InputError
 from tidewaiter.distribution.copy import parse_platform
 from tidewaiter.pipelines import bases, rebasing
@@ -23,18 +23,6 @@ def _architecture(platform: str | None, given: str = "amd64") -> str:
     if wanted.os != "linux" or wanted.architecture not in {"amd64", "arm64"}:
         raise InputError(f"there are no bases for {platform}", next_step="Name linux/amd64 or linux/arm64.")
     return wanted.architecture
-
-
-def _moment(text: str) -> dt.datetime:
-    """The end of a day, or a moment with its zone."""
-    try:
-        if len(text) == len("2026-01-01"):
-            return clock.parse_rfc3339(f"{text}T00:00:00Z") + dt.timedelta(days=1)
-        return clock.parse_rfc3339(text)
-    except ValueError as error:
-        raise InputError(
-            f"{text[:60]!r} is no day", next_step="Write it like 2027-06-30, or 2027-06-30T12:00:00Z."
-        ) from error
 
 
 def _day(moment: dt.datetime | None) -> str:
@@ -243,7 +231,7 @@ def approve(
     """
     if not owner.strip():
         raise InputError("--owner is empty", next_step="Name who answers for the base.")
-    end = None if expires is None else _moment(expires)
+    end = None if expires is None else moments.end(expires)
     if end is not None and end <= clock.now():
         raise InputError(f"{expires} is past", next_step="Name a day to come, or retire the base.")
     with workshop() as shop:

@@ -89,7 +89,7 @@ def build(
         building.list_in_store(shop, made.name, made.tag, made.image)
     bounding.keep(shop.settings, made, shop.progress)
     if provenance is not None:
-        building.write_provenance(made, provenance)
+        building.write_provenance(made, provenance, pipeline_run=shop.settings.pipeline_run)
     if output == "json":
         emit_json(document(made))
         return 0

@@ -8,18 +8,19 @@ import msgspec
 from tidewaiter.cli import console
 from tidewaiter.cli.console import Format, emit, emit_json
 from tidewaiter.cli.parameters import Parameter
+from tidewaiter.cli.trust import asking
 from tidewaiter.cli.workshop import workshop
 from tidewaiter.core import durable, settings
 from tidewaiter.core.errors import InputError
 from tidewaiter.core.project import Environment
 from tidewaiter.oci import reference as references
 from tidewaiter.oci.reference import ArchiveReference, LayoutReference
-from tidewaiter.pipelines import deciding, images, looking, resting
-from tidewaiter.policy import layers, testing
+from tidewaiter.pipelines import deciding, explaining, images, trusting
+from tidewaiter.policy import layers, signatures, testing
+from tidewaiter.policy.bundle import Signer
 from tidewaiter.policy.engine import EmbeddedEngine
 from tidewaiter.policy.pack import default_pack
-from tidewaiter.policy.reasons import Reason, reasons
-from tidewaiter.policy.results import compare
+from tidewaiter.policy.reasons import Reason
 from tidewaiter.policy.testing import TestResult
 
 
@@ -32,14 +33,19 @@ def _below(source: Path) -> tuple[Path, ...]:
     return (*configured, source)
 
 
+def _trusted() -> signatures.Trust | None:
+    """Trust in the keys of the settings; what is not signed may still be tested and signed."""
+    return signatures.trust(settings.load().policy_keys, required=False)
+
+
 def _tests(source: str | None) -> tuple[TestResult, ...]:
     if source is not None:
-        stacked = layers.effective(_below(Path(source)))
+        stacked = layers.effective(_below(Path(source)), _trusted())
         return testing.run_tests(stacked, inside=stacked.layers[-1])
     results = list(testing.run_tests(default_pack()))
     configured = settings.load().policy
     for height in range(len(configured)):
-        stacked = layers.effective(configured[: height + 1])
+        stacked = layers.effective(configured[: height + 1], _trusted())
         results += testing.run_tests(stacked, inside=stacked.layers[-1])
     return tuple(results)
 
@@ -66,27 +72,43 @@ def run_tests(pack: str | None = None, /, *, output: Annotated[Format, Parameter
     return 1 if bad else 0
 
 
-def write_bundle(pack: str | None = None, /, *, file: Annotated[str, Parameter(name=["--output", "-o"])]) -> int:
+def write_bundle(
+    pack: str | None = None,
+    /,
+    *,
+    file: Annotated[str, Parameter(name=["--output", "-o"])],
+    key: str | None = None,
+) -> int:
     """Write a policy pack as an OPA bundle.
 
-    It is checked first, and the same pack gives the same bytes. A bundle of one layer can stand in TIDEWAITER_POLICY.
-    Without PACK the whole policy is written, all layers in one, for an Open Policy Agent elsewhere.
+    It is checked first, and without --key the same pack gives the same bytes. A bundle of one layer can stand in
+    TIDEWAITER_POLICY. Without PACK the whole policy is written, all layers in one, for an Open Policy Agent elsewhere.
 
     Args:
         pack: folder of a layer.
         file: where to write.
+        key: what signs, by ES256: name of a key of this home, path of a key file, env://VARIABLE, hook:COMMAND or
+            pkcs11:URI.
     """
+    sign = None if key is None else _signer(key)
     if pack is None:
-        whole = layers.effective(settings.load().policy)
+        whole = deciding.policy_of(settings.load())
         with EmbeddedEngine(whole):
-            data = layers.write_whole(whole)
+            data = layers.write_whole(whole, sign=sign)
         revision = whole.revision
     else:
-        with EmbeddedEngine(layers.effective(_below(Path(pack)))):
-            data, revision = layers.write_layer(Path(pack))
+        with EmbeddedEngine(layers.effective(_below(Path(pack)), _trusted())):
+            data, revision = layers.write_layer(Path(pack), _trusted(), sign=sign)
     durable.write_atomically(Path(file), data)
     emit(f"{file}  {revision}")
     return 0
+
+
+def _signer(name: str) -> Signer:
+    """Signs the files of a bundle with the key of that name."""
+    with workshop() as shop:
+        opened = trusting.open_key(shop, name, asking(shop, name))
+    return lambda files: signatures.document(files, opened.signer.sign, key_id=opened.trusted.name)
 
 
 def explain_image(
@@ -99,7 +121,8 @@ def explain_image(
 ) -> int:
     """Show how each rule answers about an image: where it stands, and on which values.
 
-    It decides nothing and knows no waivers; `check` does. Exits with 0 also when rules fail.
+    Findings that a waiver covers are passed over as `check` does, and the waiver is named; nothing is recorded.
+    Exits with 0 also when rules fail.
 
     Args:
         image: a store name (NAME:TAG), oci:PATH[:TAG], an archive, or HOST/REPO:TAG.
@@ -110,27 +133,21 @@ def explain_image(
     with workshop(looking=True) as shop:
         given = references.parse(image)
         named = images.open_named(shop, image)
-        facts = looking.inspect(shop, named)
-        asked = deciding.question(
-            facts,
-            looking.scan(shop, facts),
-            base=resting.under(shop, named.image),
-            environment=environment,
-            attached=deciding.attached(shop, facts, signing=False),
-            named=given if isinstance(given, LayoutReference | ArchiveReference) else None,
+        pack, found = explaining.explain(
+            shop,
+            named,
+            environment,
+            given=given if isinstance(given, LayoutReference | ArchiveReference) else None,
         )
-        with deciding.engine(shop.settings) as rules, EmbeddedEngine(rules.pack) as readable:
-            results = compare(rules.pack.rules, rules.evaluate(asked), rules.pack.homes)
-            found = reasons(rules.pack, asked, results, readable.readings())
     if rule is not None:
         found = tuple(one for one in found if one.rule == rule)
         if not found:
-            known = ", ".join(one.id for one in rules.pack.rules)
+            known = ", ".join(one.id for one in pack.rules)
             raise InputError(f"the policy has no rule {rule!r}", next_step=f"Its rules: {known}.")
     if output == "json":
-        emit_json({"environment": environment, "policy_revision": rules.pack.revision, "rules": found})
+        emit_json({"environment": environment, "policy_revision": pack.revision, "rules": found})
         return 0
-    emit(f"{facts.reference}  {facts.digest}")
+    emit(f"{named.reference}  {named.image.digest}")
     for one in found:
         _show(one)
     return 0
@@ -144,5 +161,7 @@ def _show(one: Reason) -> None:
         emit(f"  reads {value.path} = {value.value}")
     for line in one.evidence:
         emit(f"  found: {line}")
+    for waiver in one.waived_by:
+        emit(f"  waived by {waiver}")
     if one.remedy:
         emit(f"  change: {one.remedy}")

@@ -69,14 +69,14 @@ def push(
     along: Annotated[With | None, Parameter(name="--with")] = None,
     output: Annotated[Format, Parameter(name="--format")] = "text",
 ) -> int:
-    """Push a cleared image of the store, and its signature, to a registry.
+    """Push a cleared image of the store, with its signatures and attestations, to a registry.
 
     An image that no verdict allows is denied. Only blobs that the registry lacks are sent.
 
     Args:
         image: a store name, NAME:TAG.
         destination: HOST/REPO[:TAG]; without a tag, the image's own.
-        along: `referrers` sends everything along that refers to the image, not only its signature.
+        along: `referrers` sends everything along that refers to the image, not only what vouches for it.
         output: text or json.
     """
     from tidewaiter.pipelines import shipping
@@ -89,7 +89,12 @@ def push(
                 "reference": shipped.reference,
                 "digest": shipped.digest,
                 **_counts(shipped.image),
-                "signature": shipped.signature.digest if shipped.signature else None,
+                "signature": shipped.signature,
+                "attached": {
+                    "signatures": shipped.along.signatures,
+                    "attestations": shipped.along.attestations,
+                    "referrers": shipped.along.referrers,
+                },
                 "shared_layers": shipped.shared_layers,
                 "referrers": list(shipped.image.referrers),
             }
@@ -97,7 +102,9 @@ def push(
         return 0
     emit(f"pushed {shipped.reference}@{shipped.digest}")
     _show_counts(shipped.image)
-    emit(f"  signature  {shipped.signature.digest if shipped.signature else 'none'}")
+    emit(f"  signature  {shipped.signature or 'none'}")
+    sent = shipped.along
+    emit(f"  sent along {sent.signatures} signatures, {sent.attestations} attestations, {len(sent.referrers)} bundles")
     if shipped.shared_layers is not None:
         emit(f"  shared     {shipped.shared_layers} layers that were not shared before")
     return 0

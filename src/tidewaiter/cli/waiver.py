@@ -1,32 +1,19 @@
 """`waiver`: exceptions, from the request to their end."""
 
-import datetime as dt
 from typing import Annotated
 
 import msgspec
 
-from tidewaiter.cli import console
+from tidewaiter.cli import console, remote
 from tidewaiter.cli.console import Format, emit, emit_json
 from tidewaiter.cli.parameters import Parameter
 from tidewaiter.cli.workshop import workshop
-from tidewaiter.core import clock
+from tidewaiter.core import clock, moments
 from tidewaiter.core.errors import InputError
 from tidewaiter.core.project import Environment
 from tidewaiter.pipelines import waiving
 from tidewaiter.policy.scope import Scope
 from tidewaiter.policy.waivers import Waiver
-
-
-def _end(text: str) -> dt.datetime:
-    """The end of a day, or a moment with its zone."""
-    try:
-        if len(text) == len("2026-01-01"):
-            return clock.parse_rfc3339(f"{text}T00:00:00Z") + dt.timedelta(days=1)
-        return clock.parse_rfc3339(text).replace(microsecond=0)
-    except (ValueError, OverflowError) as error:
-        raise InputError(
-            f"{text[:60]!r} is no day", next_step="Write it like 2027-06-30, or 2027-06-30T12:00:00Z."
-        ) from error
 
 
 def _document(waiver: Waiver) -> dict[str, object]:
@@ -88,6 +75,21 @@ def request(
         as_: who asks; default the setting identity.
         output: text or json.
     """
+    with remote.opened() as server:
+        if server is not None:
+            _refuse_name(as_)
+            wanted = {
+                "environments": tuple(dict.fromkeys(environment)),
+                "advisory": advisory,
+                "rule": rule,
+                "package": package,
+                "versions": versions,
+                "image": image or "",
+                "owner": owner,
+                "reason": reason,
+                "expires_at": expires,
+            }
+            return _print(server.change("POST", "/waivers", wanted, Waiver), output)
     with workshop() as shop:
         asking = waiving.who(shop, as_)
         scope = Scope(
@@ -99,7 +101,7 @@ def request(
             image=waiving.image_pattern(image, environment),
         )
         asked = waiving.request(
-            shop, scope, owner=owner or asking, reason=reason, requested_by=asking, expires_at=_end(expires)
+            shop, scope, owner=owner or asking, reason=reason, requested_by=asking, expires_at=moments.end(expires)
         )
     return _print(asked, output)
 
@@ -112,6 +114,10 @@ def approve(waiver: str, /, *, as_: str = "", output: Annotated[Format, Paramete
         as_: who reviewed it; default the setting identity.
         output: text or json.
     """
+    with remote.opened() as server:
+        if server is not None:
+            _refuse_name(as_)
+            return _print(server.change("POST", f"/waivers/{remote.part(waiver)}/approve", None, Waiver), output)
     with workshop() as shop:
         approved = shop.catalog.approve_waiver(waiver, waiving.who(shop, as_))
     return _print(approved, output)
@@ -130,8 +136,7 @@ def revoke(
         as_: who revokes it; default the setting identity.
         output: text or json.
     """
-    with workshop() as shop:
-        revoked, tags = waiving.revoke(shop, waiver, waiving.who(shop, as_), reason)
+    revoked, tags = _revoked(waiver, as_, reason)
     if output == "json":
         emit_json({**_document(revoked), "no_longer_cleared": tags})
         return 0
@@ -148,6 +153,9 @@ def show(waiver: str, /, *, output: Annotated[Format, Parameter(name="--format")
         waiver: its id.
         output: text or json.
     """
+    with remote.opened() as server:
+        if server is not None:
+            return _print(server.get(f"/waivers/{remote.part(waiver)}", Waiver), output)
     with workshop(looking=True) as shop:
         found = shop.catalog.waiver(waiver)
     return _print(found, output)
@@ -166,8 +174,7 @@ def list_waivers(
         everything: also those that are over or revoked.
         output: text or json.
     """
-    with workshop(looking=True) as shop:
-        found = waiving.listed(shop, everything=everything, expiring=expiring)
+    found = _listed(everything=everything, expiring=expiring)
     if output == "json":
         emit_json({"waivers": [_document(one) for one in found]})
         return 0
@@ -190,3 +197,38 @@ def list_waivers(
         ],
     )
     return 0
+
+
+class _Revoked(Waiver, frozen=True, kw_only=True):
+    no_longer_cleared: tuple[str, ...]
+
+
+def _revoked(waiver: str, as_: str, reason: str) -> tuple[Waiver, tuple[str, ...]]:
+    with remote.opened() as server:
+        if server is not None:
+            _refuse_name(as_)
+            path = f"/waivers/{remote.part(waiver)}/revoke"
+            answer = server.change("POST", path, {"reason": reason}, _Revoked)
+            fields = {name: getattr(answer, name) for name in Waiver.__struct_fields__}
+            return Waiver(**fields), answer.no_longer_cleared
+    with workshop() as shop:
+        return waiving.revoke(shop, waiver, waiving.who(shop, as_), reason)
+
+
+def _refuse_name(as_: str) -> None:
+    if as_:
+        raise InputError(
+            "--as says who you are to a home; the server knows who you are by your token",
+            next_step="Leave it out; `tidewaiter whoami` shows your name.",
+            code="usage",
+        )
+
+
+def _listed(*, everything: bool, expiring: int | None) -> tuple[Waiver, ...]:
+    with remote.opened() as server:
+        if server is not None:
+            query: remote.Query = {"all": True} if everything and expiring is None else {}
+            found = server.listing("/waivers", Waiver, query).items
+            return waiving.chosen(found, everything=everything, expiring=expiring)
+    with workshop(looking=True) as shop:
+        return waiving.listed(shop, everything=everything, expiring=expiring)

@@ -16,7 +16,7 @@ from tidewaiter.core.progress import Progress
 from tidewaiter.core.settings import Home
 
 _COPIED = ("catalog.db", "catalog.db-wal", "advisories.db", "advisories.db-wal")
-_LINKED = ("store", "keys", "certs.d", "recipes")
+_LINKED = ("store", "keys", "certs.d", "recipes", "audit")
 
 
 def writable(home: Home) -> bool:

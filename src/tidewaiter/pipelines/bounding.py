@@ -53,6 +53,12 @@ def keep(settings: Settings, made: Build, progress: Progress) -> None:
         progress.note(f"the cache was not pruned: {error.message}")
 
 
+def measured(settings: Settings) -> int | None:
+    """About how many bytes the cache of the home has, without looking; None when it was never measured."""
+    last = _read(settings.home.cache / "measured.json")
+    return None if last is None else last.bytes + last.added
+
+
 def _read(path: Path) -> _Measured | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=_Measured)

@@ -1,5 +1,6 @@
 """Step: project to image in the store, with its build recorded."""
 
+import datetime as dt
 from pathlib import Path
 
 import msgspec
@@ -8,15 +9,17 @@ from tidewaiter.assembly import build as assembly
 from tidewaiter.assembly import locking, options, provenance, standing
 from tidewaiter.assembly.bench import Bench
 from tidewaiter.assembly.build import Build
+from tidewaiter.assembly.foreign import Images
 from tidewaiter.assembly.options import Options
 from tidewaiter.assembly.python_lock import PythonLock
 from tidewaiter.catalog import built, glance
-from tidewaiter.catalog.records import BuildRecord, BuiltLayer, Material, Visibility
+from tidewaiter.catalog.records import BuildRecord, BuiltLayer, CiRun, Material, Visibility
 from tidewaiter.core import durable
 from tidewaiter.core.project import Project
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.manifest import Descriptor
 from tidewaiter.pipelines import resting
+from tidewaiter.pipelines.continuous import surroundings
 from tidewaiter.pipelines.fetching import Fetcher
 from tidewaiter.pipelines.workshop import Workshop
 
@@ -24,12 +27,13 @@ VISIBILITY = "dev.tidewaiter.visibility"
 """Annotation of an entry of the store's `index.json`: `built`, or `cleared` once policy allowed it."""
 
 
-def _bench(workshop: Workshop) -> Bench:
+def bench_of(workshop: Workshop, images: Images | None = None) -> Bench:
+    """What builds work with; `images` brings images in the place of a `Fetcher`."""
     return Bench(
         layers=workshop.layers,
         settings=workshop.settings,
         connect=workshop.connect,
-        images=Fetcher(workshop),
+        images=images or Fetcher(workshop),
         progress=workshop.progress,
     )
 
@@ -44,7 +48,8 @@ def _has_base(build: Build) -> bool:
     return build.foundation.base_layers > 0 and not build.foundation.builder
 
 
-def _record(build: Build) -> BuildRecord:
+def record_of(build: Build, *, builder: str, pipeline_run: str) -> BuildRecord:
+    """What the catalog keeps of the build, which `builder` made in the run of CI with that address."""
     section = build.project.file.image
     return BuildRecord(
         repository=build.name,
@@ -66,9 +71,12 @@ def _record(build: Build) -> BuildRecord:
         purpose=section.purpose,
         source=section.source or build.source.remote or build.project.directory.name,
         commit=build.source.commit,
+        committed=_committed(build.source.committed),
         dirty=build.source.dirty,
         branch=build.source.branch,
-        builder=provenance.LOCAL_BUILDER,
+        builder=builder,
+        pipeline_run=pipeline_run,
+        ci=msgspec.convert(dict(build.source.run), CiRun) if build.source.run else None,
         started=build.started,
         finished=build.finished,
         seconds=build.seconds,
@@ -84,16 +92,36 @@ def _record(build: Build) -> BuildRecord:
     )
 
 
-def build(workshop: Workshop, project: Project, wanted: Options = options.DEFAULT) -> Build:
+def _committed(seconds: int) -> dt.datetime | None:
+    """The moment that a commit names, which its author chose; None when it is no date."""
+    try:
+        return dt.datetime.fromtimestamp(seconds, dt.UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def build(
+    workshop: Workshop,
+    project: Project,
+    wanted: Options = options.DEFAULT,
+    *,
+    builder: str = provenance.LOCAL_BUILDER,
+    images: Images | None = None,
+) -> Build:
     """Build `project`, record the build, and let its tag mean the image in the catalog, not yet cleared.
 
-    A build that made nothing new, of a commit whose build is recorded, is not recorded once more.
+    A build that made nothing new, of a commit whose build is recorded, is not recorded once more. `builder` names who
+    builds it; `images` says what names of images mean, in the place of the registries.
 
     Raises:
         TidewaiterError: as `assembly.build.build`; nothing is recorded or tagged then.
     """
-    made = assembly.build(_bench(workshop), project, wanted=wanted)
-    record = _record(made)
+    made = assembly.build(bench_of(workshop, images), project, wanted=wanted)
+    around = surroundings.of_settings(workshop.settings)
+    for line in surroundings.warnings(made.source, around):
+        workshop.progress.note(f"warning: {line}")
+    made = msgspec.structs.replace(made, source=surroundings.told(made.source, around))
+    record = record_of(made, builder=builder, pipeline_run=workshop.settings.pipeline_run)
     if record.built_layers or not _known(workshop, record, made.tag):
         _remember(workshop, record, made.tag)
     _warn_of_base(workshop, made)
@@ -113,7 +141,8 @@ def _warn_of_base(workshop: Workshop, made: Build) -> None:
 
 def _remember(workshop: Workshop, record: BuildRecord, tag: str) -> None:
     try:
-        built.record(workshop.settings.home.catalog, record, tag)
+        built.record(workshop.settings.catalog, record, tag, actor=workshop.settings.identity)
+        workshop.wrote = True
     except glance.UnansweredError:
         workshop.catalog.record_build(record)
         workshop.catalog.set_tag(record.repository, tag, record.digest)
@@ -121,20 +150,23 @@ def _remember(workshop: Workshop, record: BuildRecord, tag: str) -> None:
 
 def _known(workshop: Workshop, record: BuildRecord, tag: str) -> bool:
     try:
-        return glance.knows_build(workshop.settings.home.catalog, record, tag)
+        return glance.knows_build(workshop.settings.catalog, record, tag)
     except glance.UnansweredError:
         return False
 
 
 def lock(workshop: Workshop, project: Project, *, wanted: Options = options.DEFAULT) -> PythonLock:
     """Resolve the requirements of `project` anew and write the lock; errors as `locking.lock_python`."""
-    bench = _bench(workshop)
+    bench = bench_of(workshop)
     return locking.lock_python(bench, project, standing.native(bench, project, wanted), wanted=wanted)
 
 
-def write_provenance(made: Build, path: Path) -> None:
+def write_provenance(
+    made: Build, path: Path, *, builder: str = provenance.LOCAL_BUILDER, pipeline_run: str = ""
+) -> None:
     """Write the in-toto statement about the build to `path`, atomically. Raises `StorageError`."""
-    statement = provenance.of(made).statement(made.name, made.image.digest)
+    said = provenance.of(made, builder=builder, pipeline_run=pipeline_run)
+    statement = said.statement(made.name, made.image.digest)
     durable.write_atomically(path.absolute(), msgspec.json.format(msgspec.json.encode(statement), indent=2) + b"\n")
 
 
@@ -149,7 +181,7 @@ def list_in_store(workshop: Workshop, name: str, tag: str, image: Descriptor) ->
 
 def _visibility(workshop: Workshop, name: str, tag: str, digest: Digest) -> Visibility:
     try:
-        current = glance.tag(workshop.settings.home.catalog, name, tag)
+        current = glance.tag(workshop.settings.catalog, name, tag)
     except glance.UnansweredError:
         record = workshop.catalog.image(f"{name}@{digest}")
         return next((one.visibility for one in record.summary.tags if one.name == tag), "built")

@@ -11,9 +11,12 @@ from tidewaiter.core.leases import Uses
 from tidewaiter.core.settings import Home
 from tidewaiter.oci.digest import Digest
 
-_FOLDERS = ("wheels", "rootfs", "images")
+_FOLDERS = ("wheels", "rootfs", "images", "sources")
 """Sections whose entries are folders; who uses one claims it."""
-_FILES = ("debs", "wheel-files", "layer-facts", "blob-places", "own-wheels", "layer-listings", "python-locks")
+_FILES = (
+    *("debs", "wheel-files", "layer-facts", "blob-places", "own-wheels", "layer-listings", "python-locks"),
+    "index-answers",
+)
 """Sections whose entries are files: claimed, or read at once and missed without harm."""
 _WHOLE = ("buildah",)
 """Sections that another program keeps in its own order: claimed, and removed, as a whole."""

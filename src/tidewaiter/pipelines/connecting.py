@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
-from tidewaiter.core.settings import Settings, login_files
+from tidewaiter.core.settings import Settings, api_token, job_token, login_files
 from tidewaiter.distribution import credentials, registry
+from tidewaiter.distribution.credentials import Credential
 from tidewaiter.distribution.registry import Repository
 from tidewaiter.oci.reference import RegistryReference
 from tidewaiter.transport.client import Client
@@ -18,6 +20,22 @@ def client(settings: Settings) -> Iterator[Client]:
         yield opened
 
 
+class _Logins:
+    """The user's logins; where there is none for the registry of the server that is set, the token for that server."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._logins = credentials.Logins(login_files())
+
+    def get(self, host: str, /) -> Credential | None:
+        """Credentials for `host`; raises as `Logins.get`."""
+        found = self._logins.get(host)
+        if found is None and self._settings.server and urlsplit(self._settings.server).netloc.lower() == host:
+            token = api_token() or job_token()
+            return Credential("token", token) if token else None
+        return found
+
+
 def connect(opened: Client, settings: Settings, given: RegistryReference) -> Repository:
     """The repository that `given` names, with the passwords that its user has logged in with.
 
@@ -27,6 +45,6 @@ def connect(opened: Client, settings: Settings, given: RegistryReference) -> Rep
         opened,
         given,
         plain_http=settings.plain_http,
-        credentials=credentials.Logins(login_files()),
+        credentials=_Logins(settings),
         lock_directory=settings.home.cache / "locks" if settings.home.path.is_dir() else None,
     )

@@ -90,8 +90,11 @@ class Places:
             )
         return self._client
 
-    def registry(self, given: RegistryReference) -> RegistryPlace:
-        """The repository that `given` names; what is known of its host is shared by both sides of a copy."""
+    def registry(self, given: RegistryReference, *, opens: bool = False) -> RegistryPlace:
+        """The repository that `given` names; what is known of its host is shared by both sides of a copy.
+
+        `opens` as in `RegistryPlace`.
+        """
         known = next((found for host, found in self._known if host == given.host), None)
         if known is None and self.settings.home.path.is_dir():  # hints alone are no reason to make a home
             known = BlobPlaces(self.settings.home.cache / "blob-places", given.host)
@@ -103,12 +106,12 @@ class Places:
             self._registries[given.host] = repository.registry
         else:
             repository = registry.repository(given.repository)
-        return RegistryPlace(repository, known=known)
+        return RegistryPlace(repository, known=known, opens=opens)
 
     # Sources
 
-    def origin(self, given: Reference) -> _Origin:
-        """The source that `given` names.
+    def origin(self, given: Reference, *, beside: bool = False) -> _Origin:
+        """The source that `given` names; of the store, with what is attached to the image there when `beside` says so.
 
         Raises:
             NotFoundError: there is no such image.
@@ -120,7 +123,7 @@ class Places:
             tag = "" if given.digest and not given.tag else given.tag or "latest"
             return _Origin(place, root, str(given), f"{given.host}/{given.repository}", tag)
         if isinstance(given, StoreReference):
-            return self._stored(given)
+            return self._stored(given, beside=beside)
         if isinstance(given, LayoutReference):
             from tidewaiter.distribution.layout_place import LayoutPlace, name_of
             from tidewaiter.oci.layout import Layout
@@ -138,16 +141,18 @@ class Places:
         name = references.parse_registry(docker).target if docker else name_of(entry)
         return _Origin(ArchiveSource(archive), _bare(entry), str(given), "", name or "")
 
-    def _stored(self, given: StoreReference) -> _Origin:
-        from tidewaiter.distribution import attached
+    def _stored(self, given: StoreReference, *, beside: bool) -> _Origin:
         from tidewaiter.distribution.layout_place import LayoutPlace
-        from tidewaiter.pipelines.images import store_reference, stored_descriptor, stored_signature
+        from tidewaiter.pipelines.images import store_reference, stored_descriptor
 
         shop = self.workshop
         found = store_reference(shop, given)
-        signature = stored_signature(shop, found.digest)
-        names = {attached.tag(found.digest, "sig"): signature} if signature else {}
-        place = LayoutPlace(shop.store, names=names)
+        place = LayoutPlace(shop.store)
+        if beside:
+            from tidewaiter.pipelines.attachments import attaching  # loads the libraries of signatures
+
+            there = attaching.stored(shop, found.digest)
+            place = LayoutPlace(shop.store, names=there.names(found.digest), beside=there.referrers)
         shown = f"{found.name}:{found.tag}" if found.tag else f"{found.name}@{found.digest}"
         return _Origin(place, stored_descriptor(shop.store, found.digest), shown, found.name, found.tag)
 
@@ -164,7 +169,8 @@ class Places:
             tag = given.tag or _tag_of(origin)
             named = RegistryReference(host=given.host, repository=given.repository, tag=tag or None)
             shown = str(named) if tag else f"{named}@{origin.root.digest}"
-            yield self.registry(given), (tag,) if tag else (), shown
+            near = isinstance(origin.place, RegistryPlace) and origin.place.host == given.host
+            yield self.registry(given, opens=not near), (tag,) if tag else (), shown
         elif isinstance(given, LayoutReference):
             from tidewaiter.distribution.layout_place import LayoutPlace
             from tidewaiter.oci.layout import Layout
@@ -216,11 +222,14 @@ def _names(given: ArchiveReference, origin: _Origin) -> "ArchiveNames":
     return ArchiveNames(tag=tag, full=str(full), familiar=familiar)
 
 
-def _require_cleared(places: Places, given: StoreReference) -> None:
+def _require_cleared(places: Places, given: StoreReference, target: RegistryReference) -> None:
     from tidewaiter.pipelines.images import store_reference
+    from tidewaiter.policy import environments
 
     found = store_reference(places.workshop, given)
-    places.workshop.catalog.require_cleared(found.name, found.digest, found.tag or None)
+    said = environments.said_by(places.workshop.settings)
+    least = environments.least(said, found.name, f"{target.host}/{target.repository}")
+    places.workshop.catalog.require_cleared(found.name, found.digest, found.tag or None, least=least)
 
 
 def copy_image(
@@ -250,12 +259,12 @@ def copy_image(
         name = StoreReference(name=wanted.name, tag=wanted.tag, digest=wanted.digest)
         return pull(places, source, name, platform=platform, referrers=referrers)
     if isinstance(given, StoreReference) and isinstance(wanted, RegistryReference):
-        _require_cleared(places, given)
+        _require_cleared(places, given, wanted)
     if isinstance(wanted, ArchiveReference) and wanted.kind == "docker-archive":
         if all_platforms:
             raise _one_platform("a docker-archive")
         platform = platform or DEFAULT_PLATFORM
-    origin = places.origin(given)
+    origin = places.origin(given, beside=referrers)
     with places.target(wanted, origin) as (target, tags, shown):
         result = copy(
             origin.place,
@@ -303,11 +312,17 @@ def pull(
     name = _store_name(given, origin, name)
     root = choose(origin.place, origin.root, platform or DEFAULT_PLATFORM)
     shop = places.workshop
-    target = LayoutPlace(shop.store)
-    result = copy(
-        origin.place, target, root, referrers=referrers, progress=places.progress, title=f"pulling {origin.shown}"
-    )
+    title = f"pulling {origin.shown}"
+    if not referrers:
+        result = copy(origin.place, LayoutPlace(shop.store), root, progress=places.progress, title=title)
+        pulled.record(shop, images.load(shop.store, root), name, origin.shown)
+        return Copied(origin.shown, str(name), result)
+    from tidewaiter.pipelines.attachments.taking import Taking  # loads the libraries of signatures
+
+    taking = Taking(shop, root.digest)
+    result = copy(origin.place, taking, root, referrers=True, progress=places.progress, title=title)
     pulled.record(shop, images.load(shop.store, root), name, origin.shown)
+    taking.record()
     return Copied(origin.shown, str(name), result)
 
 

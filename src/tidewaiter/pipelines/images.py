@@ -7,7 +7,6 @@ import msgspec
 
 from tidewaiter.core.errors import NotFoundError
 from tidewaiter.oci import archive, image
-from tidewaiter.oci import digest as digests
 from tidewaiter.oci import manifest as documents
 from tidewaiter.oci import reference as references
 from tidewaiter.oci.digest import Digest
@@ -83,15 +82,6 @@ def stored_descriptor(store: Layout, digest: Digest) -> Descriptor:
     data = store.read(digest)
     stated = documents.decode_manifest(data).media_type
     return Descriptor(media_type=stated or documents.MANIFEST, digest=digest, size=len(data))
-
-
-def stored_signature(workshop: Workshop, image: Digest) -> Descriptor | None:
-    """Newest signature manifest of an image of the store, which holds all its signatures; None without one."""
-    try:
-        found = workshop.catalog.image(image).signatures
-    except NotFoundError:
-        return None
-    return stored_descriptor(workshop.store, digests.parse(found[0].manifest_digest)) if found else None
 
 
 def open_named(workshop: Workshop, text: str) -> NamedImage:

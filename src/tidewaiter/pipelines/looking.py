@@ -7,6 +7,8 @@ from tidewaiter.advisories.finding import ScanResult
 from tidewaiter.catalog.records import AttachmentRecord, SbomKind
 from tidewaiter.core import clock
 from tidewaiter.core.errors import StorageError
+from tidewaiter.core.progress import Progress
+from tidewaiter.core.settings import Settings
 from tidewaiter.inspection.facts import ImageFacts
 from tidewaiter.inspection.image_cache import ImageFactsCache
 from tidewaiter.pipelines.images import NamedImage
@@ -23,8 +25,10 @@ MEDIA_TYPES: dict[SbomKind, str] = {
 }
 
 
-def layers(workshop: Workshop, named: NamedImage) -> "Stack":
+def layers(workshop: Workshop, named: NamedImage, *, threads: int = 0, progress: Progress | None = None) -> "Stack":
     """What is known of every layer of the image; those that were seen before are not read again.
+
+    With `threads` and `progress` in the place of the workshop's.
 
     Raises:
         IntegrityError: a layer's bytes are not those that the image names.
@@ -35,29 +39,35 @@ def layers(workshop: Workshop, named: NamedImage) -> "Stack":
     from tidewaiter.inspection.layer_cache import LayerFactsCache
     from tidewaiter.pipelines.reading import LayerReaders
 
-    cache = LayerFactsCache(_facts_folder(workshop))
+    cache = LayerFactsCache(facts_folder(workshop.settings))
     found = inspection.read(
-        named.image, cache=cache, reader=LayerReaders(workshop.settings.threads), progress=workshop.progress
+        named.image,
+        cache=cache,
+        reader=LayerReaders(threads or workshop.settings.threads),
+        progress=progress or workshop.progress,
     )
     _tell(workshop, cache.refusal)
     return found
 
 
-def inspect(workshop: Workshop, named: NamedImage) -> ImageFacts:
+def inspect(workshop: Workshop, named: NamedImage, *, threads: int = 0, progress: Progress | None = None) -> ImageFacts:
     """Facts of the image, computed from its bytes, unless it was seen before; raises what `layers` does."""
-    cache = ImageFactsCache(_facts_folder(workshop))
+    cache = ImageFactsCache(facts_folder(workshop.settings))
     known = cache.get(named.image.digest, reference=named.reference)
     if known is not None:
         return known
     from tidewaiter.inspection import image as inspection  # catalogers and all; not needed for an image that is known
 
-    facts = inspection.describe(named.image, layers(workshop, named), reference=named.reference)
+    facts = inspection.describe(
+        named.image, layers(workshop, named, threads=threads, progress=progress), reference=named.reference
+    )
     cache.put(facts)
     return facts
 
 
-def _facts_folder(workshop: Workshop) -> Path:
-    return workshop.settings.home.cache / "layer-facts"
+def facts_folder(settings: Settings) -> Path:
+    """Where facts of layers and images are kept that were seen before."""
+    return settings.home.cache / "layer-facts"
 
 
 def _tell(workshop: Workshop, refusal: StorageError | None) -> None:
@@ -105,6 +115,13 @@ def subject_of(facts: ImageFacts) -> "Subject":
     )
 
 
+def load() -> None:
+    """Load what `sbom` needs, which would else be loaded when it is needed."""
+    from tidewaiter.sbom import cyclonedx, licenses, spdx  # noqa: F401  # for the next one
+
+    licenses.expression("MIT")
+
+
 def sbom(facts: ImageFacts, kind: SbomKind) -> bytes:
     """The SBOM of an image: the same facts give the same bytes."""
     from tidewaiter.sbom import cyclonedx, spdx
@@ -113,18 +130,26 @@ def sbom(facts: ImageFacts, kind: SbomKind) -> bytes:
     return encode(subject_of(facts), facts.components)
 
 
-def attach_sboms(workshop: Workshop, facts: ImageFacts) -> None:
-    """Store both SBOM documents and record them; the image's facts must be recorded before."""
+def attach_sboms(workshop: Workshop, facts: ImageFacts) -> dict[SbomKind, bytes]:
+    """Store both SBOM documents and record them; the image's facts must be recorded before. The documents by kind."""
+    stored = store_sboms(workshop, facts)
+    for record in stored:
+        workshop.catalog.record_attachment(record)
+    return {record.kind: document for record, document in stored.items()}
+
+
+def store_sboms(workshop: Workshop, facts: ImageFacts) -> dict[AttachmentRecord, bytes]:
+    """Store both SBOM documents; each with what is to be recorded of it."""
+    stored: dict[AttachmentRecord, bytes] = {}
     for kind, media_type in MEDIA_TYPES.items():
         document = sbom(facts, kind)
-        blob = workshop.store.put(document)
-        workshop.catalog.record_attachment(
-            AttachmentRecord(
-                digest=facts.digest,
-                kind=kind,
-                media_type=media_type,
-                blob_digest=blob,
-                size=len(document),
-                created=clock.now(),
-            )
+        record = AttachmentRecord(
+            digest=facts.digest,
+            kind=kind,
+            media_type=media_type,
+            blob_digest=workshop.store.put(document),
+            size=len(document),
+            created=clock.now(),
         )
+        stored[record] = document
+    return stored

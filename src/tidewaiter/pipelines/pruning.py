@@ -84,7 +84,7 @@ def prune(settings: Settings, *, keep: int | None, unused_days: float | None = N
     home = settings.home
     if not home.path.is_dir():
         return _result([], set(), keep, images=0, running=0, dry_run=dry_run)
-    _require_catalog(home)
+    _require_catalog(settings)
     store = Layout(home.store)
     if (home.store / "index.json").exists():
         durable.remove_abandoned(store.ingest)
@@ -113,8 +113,9 @@ def survey(settings: Settings) -> Pruned:
     return prune(settings, keep=settings.cache_bytes, dry_run=True)
 
 
-def _require_catalog(home: Home) -> None:
-    if not home.catalog.exists() and any(home.store.glob("blobs/*/*")):
+def _require_catalog(settings: Settings) -> None:
+    home = settings.home
+    if settings.database_url is None and not home.catalog.exists() and any(home.store.glob("blobs/*/*")):
         raise UndeterminedError(
             f"{home.catalog} is missing, so nobody knows which images of the store are wanted",
             next_step="Restore it from a backup; or run any command that builds, and what index.json lists is kept.",
@@ -133,7 +134,7 @@ def _kept(settings: Settings) -> Kept:
             return catalog.kept_digests()
     except StorageError as error:
         try:
-            return keeping.kept_alone(settings.home.catalog)
+            return keeping.kept_alone(settings.catalog)
         except glance.UnansweredError:
             raise error from None
 

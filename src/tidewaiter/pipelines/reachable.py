@@ -48,6 +48,28 @@ def needed(store: Layout, kept: Kept) -> set[Digest]:
     return found | seen
 
 
+def absent(store: Layout, kept: Kept) -> list[Digest]:
+    """What the catalog wishes, or an image of it names, and the store does not have; sorted.
+
+    Of an index some platforms are enough: a manifest that it names may be elsewhere. A damaged manifest names nothing.
+    """
+    waiting = list(kept.manifests)
+    seen: set[Digest] = set()
+    wanted: set[Digest] = {*kept.manifests, *kept.blobs}
+    while waiting:
+        digest = waiting.pop()
+        if digest in seen:
+            continue
+        seen.add(digest)
+        document = _document(store, digest, certain=False)
+        if isinstance(document, Index):
+            waiting += [child.digest for child in document.manifests if store.has(child.digest)]
+        elif document is not None:
+            # What is to be fetched from its own address is in no store.
+            wanted.update(blob.digest for blob in (document.config, *document.layers) if not blob.urls)
+    return sorted(digest for digest in wanted if not store.has(digest))
+
+
 def _document(store: Layout, digest: Digest, *, certain: bool) -> Manifest | Index | None:
     """The manifest, or None when it is gone; one that is only said to be one (`certain` is false) may be anything."""
     try:

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import IO
 
@@ -32,6 +32,9 @@ _COMMAND = ("-m", "tidewaiter.inspection.child")
 _ENVIRONMENT = {
     # Threads that inflate share one arena: each of their own would hold on to freed blocks of 1 MiB.
     "MALLOC_ARENA_MAX": "1",
+    # Blocks of some MiB are freed and made anew all the time; the kernel would clear each of their pages again.
+    "MALLOC_MMAP_THRESHOLD_": str(64 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
 }
 _CHUNK = 1 << 20
 _WORTH_A_CHILD = 16 << 20
@@ -54,15 +57,19 @@ def _failed(what: str) -> LayerChildError:
     )
 
 
+def _untold(_: int) -> None:
+    pass
+
+
 class _Stopped(Exception):  # noqa: N818  not an error: another layer has failed, or the user interrupted
     pass
 
 
-class _Reader:
+class LayerChild:
     """One child, and the layers that it is asked for; `files` are blobs that it has open."""
 
-    def __init__(self, files: Mapping[Item, IO[bytes]]) -> None:
-        self._files = files
+    def __init__(self, files: Mapping[Item, IO[bytes]] | None = None) -> None:
+        self._files = files = files or {}
         self._child = children.Child(
             (*_COMMAND, str(limits.LAYER_CHILD_BYTES)),
             failure=_failed,
@@ -81,8 +88,6 @@ class _Reader:
 
     def read(self, source: BlobSource, layer: Layer, advance: Callable[[int], None]) -> LayerAnswer:
         """What the child says of `layer`; raises what it says is wrong, or `LayerChildError`."""
-        if not self._started:
-            self._expect_ready()
         file = self._files.get((layer.blob.digest, layer.diff_id))
         question = wire.Question(
             blob=layer.blob.digest,
@@ -90,10 +95,23 @@ class _Reader:
             diff_id=layer.diff_id,
             file=-1 if file is None else file.fileno(),
         )
-        whole = self._child.send(msgspec.json.encode(question), deadline=self._deadline())
-        if whole and file is None:
+        if self._ask(question) and file is None:
             self._stream(source, layer, advance)
-        return self._answer(layer, advance)
+        facts, listing = self._answer(layer.blob.size, advance)
+        if facts.diff_id != layer.diff_id:
+            raise self._child.fail("it answered about another layer")
+        return LayerAnswer(layer, facts, listing)
+
+    def read_unnamed(self, pieces: Iterable[bytes]) -> tuple[LayerFacts, bytes]:
+        """Facts and listing of a blob that has no name yet; raises as `read` does, and what `pieces` raises."""
+        if self._ask(wire.Question()) and all(self._child.send(one, deadline=self._deadline()) for one in pieces):
+            self._child.send(b"", deadline=self._deadline())
+        return self._answer(-1, _untold)
+
+    def _ask(self, question: wire.Question) -> bool:
+        if not self._started:
+            self._expect_ready()
+        return self._child.send(msgspec.json.encode(question), deadline=self._deadline())
 
     def _deadline(self) -> float:
         return time.monotonic() + limits.LAYER_SILENT_SECONDS
@@ -123,13 +141,14 @@ class _Reader:
                 advance(len(data))
         self._child.send(b"", deadline=self._deadline())
 
-    def _answer(self, layer: Layer, advance: Callable[[int], None]) -> LayerAnswer:
+    def _answer(self, size: int, advance: Callable[[int], None]) -> tuple[LayerFacts, bytes]:
+        """Facts and listing; the child tells of no progress beyond `size` bytes."""
         listing: bytes | None = None
         told = 0
         while True:
             kind, body = self._frame(self._deadline())
             try:
-                if kind == wire.PROGRESS and len(body) == wire.PROGRESS_BYTES and told <= layer.blob.size:
+                if kind == wire.PROGRESS and len(body) == wire.PROGRESS_BYTES and told <= size:
                     amount = int.from_bytes(body, "big")
                     told += amount
                     advance(amount)
@@ -138,10 +157,7 @@ class _Reader:
                 elif kind == wire.LISTING and listing is None:
                     listing = bytes(body)
                 elif kind == wire.FACTS and listing is not None:
-                    facts = msgspec.msgpack.decode(body, type=LayerFacts)
-                    if facts.diff_id != layer.diff_id:
-                        raise self._child.fail("it answered about another layer")
-                    return LayerAnswer(layer, facts, listing)
+                    return msgspec.msgpack.decode(body, type=LayerFacts), listing
                 else:
                     raise self._child.fail("it answered something odd")
             except (ValueError, RecursionError) as error:
@@ -190,7 +206,7 @@ class _Team:
         layers: Sequence[Layer],
         advance: Callable[[int], None],
     ) -> None:
-        self._readers = [_Reader(files) for _ in range(count)]
+        self._readers = [LayerChild(files) for _ in range(count)]
         self._source = source
         self._advance = advance
         self._todo: deque[Layer] = deque(layers)
@@ -200,7 +216,7 @@ class _Team:
         for thread in self._threads:
             thread.start()
 
-    def _work(self, reader: _Reader) -> None:
+    def _work(self, reader: LayerChild) -> None:
         try:
             with contextlib.suppress(IndexError):
                 while not self._stop:

@@ -93,6 +93,7 @@ def _stale(catalog: Catalog, data: _Data, packages: Sequence[Package]) -> Iterat
     for start in range(0, len(packages), _PACKAGES):
         with catalog.rematching() as work:
             part = _match(data, work, work.of_packages(packages[start : start + _PACKAGES]))
+            work.tell(part.changes, data.at)
         yield part
 
 

@@ -58,7 +58,7 @@ def proven(workshop: Workshop, image: Image) -> tuple[str, Digest, int] | None:
     """
     diff_ids = [diff_id for _, diff_id in image.layers]
     try:
-        known = glance.base_under(workshop.settings.home.catalog, diff_ids)
+        known = glance.base_under(workshop.settings.catalog, diff_ids)
     except glance.UnansweredError:
         known = workshop.catalog.base_under(diff_ids)
     claimed = _claimed(image)
@@ -87,7 +87,7 @@ def under(workshop: Workshop, image: Image) -> Resting | None:
 def said(workshop: Workshop, name: str, digest: Digest, *, layers: int, platform: tuple[str, str]) -> Resting:
     """What the catalog says of the base with that digest. Raises `StorageError`."""
     try:
-        word = glance.base_word(workshop.settings.home.catalog, digest, clock.now())
+        word = glance.base_word(workshop.settings.catalog, digest, clock.now())
     except glance.UnansweredError:
         word = workshop.catalog.base_word(digest)
     if word is None:

@@ -22,7 +22,7 @@ import msgspec
 
 from tidewaiter.assembly import layer_cache
 from tidewaiter.assembly.layer_cache import Key, Vouched
-from tidewaiter.core import limits
+from tidewaiter.core import clock, limits
 from tidewaiter.core.errors import (
     InputError,
     NetworkError,
@@ -42,13 +42,13 @@ from tidewaiter.oci.layer import LayerInfo
 from tidewaiter.oci.layout import Layout
 from tidewaiter.oci.manifest import Descriptor, Manifest
 from tidewaiter.pipelines import connecting
-from tidewaiter.signing import dsse, keys, statement
+from tidewaiter.signing import dsse, keyring, statement
 from tidewaiter.signing.keys import PublicKey
 from tidewaiter.signing.statement import Statement
 
 if TYPE_CHECKING:
-    from tidewaiter.pipelines.trusting import SigningKey
     from tidewaiter.pipelines.workshop import Workshop
+    from tidewaiter.signing.key_sources import SigningKey
 
 PREDICATE = "https://tidewaiter.dev/layer/v1"
 ARTIFACT = "application/vnd.tidewaiter.layer.v1+json"
@@ -174,8 +174,10 @@ def trusted(workshop: "Workshop") -> list[PublicKey]:
         NotFoundError, InputError: a key file is missing or malformed.
         NotVerifiedError: there is none at all.
     """
-    paths = [*sorted(workshop.settings.home.keys.glob("*.pub")), *workshop.settings.trusted_builders]
-    found = list(dict.fromkeys(keys.load_public(path) for path in paths))
+    ring = [*keyring.home(workshop.settings.home.keys), *keyring.of_files(workshop.settings.trusted_builders)]
+    # An entry says no time that anybody could check, so that only keys of now count.
+    barred = {key.public for key in ring if key.not_in_force(clock.now()) or key.out_of_scope(PREDICATE)}
+    found = [key for key in dict.fromkeys(one.public for one in ring) if key not in barred]
     if not found:
         raise NotVerifiedError(
             "no builder is trusted",
@@ -255,7 +257,7 @@ def _publish(
     place: Repository, store: Layout, entry: tuple[Key, LayerInfo], signer: "SigningKey", beside: Repository
 ) -> bool:
     key, info = entry
-    name = tag(key, signer.key.public.fingerprint)
+    name = tag(key, signer.signer.public.fingerprint)
     if _named_layer(place, name) == info.digest:
         return False
     blob = Descriptor(media_type=_media_type(store, info), digest=info.digest, size=info.size)
@@ -263,7 +265,7 @@ def _publish(
         same_host = beside.registry.host == place.registry.host
         if not (same_host and place.mount(blob.digest, beside.name)):
             place.push_blob(blob, lambda: _pieces(store, blob))
-    envelope = dsse.sign(encode(key, info, signer.marks.builder), signer.key)
+    envelope = dsse.sign(encode(key, info, signer.trusted.builder), signer.signer)
     attestation = _push_small(place, envelope, dsse.MEDIA_TYPE)
     document = Manifest(
         schema_version=2,

@@ -1,11 +1,12 @@
 """Step: waivers of the home, asked for, approved and revoked by whoever the user says they are."""
 
 import datetime as dt
+from collections.abc import Iterable
 
 from tidewaiter.core import clock
 from tidewaiter.core.errors import InputError
 from tidewaiter.pipelines.workshop import Workshop
-from tidewaiter.policy import layers, waivers
+from tidewaiter.policy import waivers
 from tidewaiter.policy.scope import EVERYTHING, Scope
 from tidewaiter.policy.waivers import Waiver
 
@@ -35,9 +36,11 @@ def request(
     workshop: Workshop, scope: Scope, *, owner: str, reason: str, requested_by: str, expires_at: dt.datetime
 ) -> Waiver:
     """Ask for a waiver; raises what `waivers.request`, the policy's layers and the catalog raise."""
+    from tidewaiter.pipelines import deciding  # lists of waivers need no policy
+
     asked = waivers.request(
         scope,
-        layers.effective(workshop.settings.policy),
+        deciding.policy_of(workshop.settings),
         owner=owner,
         reason=reason,
         requested_by=requested_by,
@@ -50,17 +53,37 @@ def request(
 
 
 def revoke(workshop: Workshop, name: str, who: str, why: str) -> tuple[Waiver, tuple[str, ...]]:
-    """Revoke a waiver; it, and the tags that are no longer cleared. Raises what the catalog raises."""
+    """Revoke a waiver; it, and the tags that are no longer cleared, whose attested verdicts are withdrawn.
+
+    Raises what the catalog raises.
+    """
+    from tidewaiter.pipelines import trusting  # as above
+    from tidewaiter.pipelines.attachments import attesting
+
     revoked, tags = workshop.catalog.revoke_waiver(name, who, why)
     for tag in tags:
         workshop.store.untag(tag)
+    for image in dict.fromkeys(tag.rpartition(":")[::2] for tag in tags):
+        digest = workshop.resolve_tag(*image)
+        if digest is not None:
+            attesting.withdraw(
+                workshop,
+                image[0],
+                digest,
+                lambda said: name in said.waivers,
+                lambda: trusting.signers_of_home(workshop),
+            )
     return revoked, tags
 
 
 def listed(workshop: Workshop, *, everything: bool, expiring: int | None) -> tuple[Waiver, ...]:
+    """Of the catalog's waivers those that `chosen` leaves."""
+    return chosen(workshop.catalog.waivers(), everything=everything, expiring=expiring)
+
+
+def chosen(found: Iterable[Waiver], *, everything: bool, expiring: int | None) -> tuple[Waiver, ...]:
     """Waivers that are asked for or in force; or all; or those in force that end within `expiring` days."""
     now = clock.now()
-    found = workshop.catalog.waivers()
     if expiring is not None:
         if expiring < 0:
             raise InputError(f"{expiring} days are none", next_step="Give a number of days, for example 14.")

@@ -1,6 +1,7 @@
 """What a policy change would mean for the images of the catalog, before it is switched on.
 
-Every tag is decided twice: with the policy of the settings, and with the one that is proposed. Nothing is recorded.
+Every tag is decided twice: with the policy of the settings, and with the one that is proposed. No verdict is recorded;
+what rules answered about classes of images is, so that asking once more costs little.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,15 +15,17 @@ from tidewaiter.advisories.database import Database
 from tidewaiter.advisories.matcher import Matcher
 from tidewaiter.catalog.listing import StandingTag
 from tidewaiter.core import clock
+from tidewaiter.core.environments import ENVIRONMENTS, Environment, strictest
 from tidewaiter.core.errors import TidewaiterError
-from tidewaiter.core.project import Environment
 from tidewaiter.oci import digest as digests
-from tidewaiter.pipelines import deciding, images, looking, resting
+from tidewaiter.pipelines import analysed, deciding, images, looking, resting
 from tidewaiter.pipelines.images import StoredReference
 from tidewaiter.pipelines.workshop import Workshop
+from tidewaiter.policy import environments
 from tidewaiter.policy.classes import ClassEngine
+from tidewaiter.policy.environments import Environments
 from tidewaiter.policy.input import PolicyInput
-from tidewaiter.policy.verdict import ENVIRONMENTS, Verdict, decide
+from tidewaiter.policy.verdict import Verdict, decide
 
 Answer = Literal["allow", "deny", "undetermined"]
 Change = Literal["denied", "allowed", "undetermined", "same"]
@@ -71,15 +74,15 @@ def compare(workshop: Workshop, packs: Sequence[Path], environment: Environment 
         workshop: holds catalog and store.
         packs: layers on top of the pack that ships, the lowest first.
         environment: to decide for; without it each image's own: that it was cleared for, else that its project names,
-            else that of its newest verdict.
+            else that of its newest verdict; or the one that settings say, if that is stricter.
 
     Raises:
         InputError: a pack is malformed, or would loosen what lies below it.
         UndeterminedError: the engine does not start.
     """
     with ExitStack() as stack:
-        present = ClassEngine(stack.enter_context(deciding.engine(workshop.settings)))
-        proposed = ClassEngine(stack.enter_context(deciding.engine(workshop.settings, packs)))
+        present = stack.enter_context(deciding.engine(workshop.settings))
+        proposed = stack.enter_context(deciding.engine(workshop.settings, packs))
         outcomes = sorted(
             _outcomes(workshop, present, proposed, environment),
             key=lambda one: (_ORDER.index(one.change), one.reference, one.environment),
@@ -93,13 +96,14 @@ def _outcomes(
     now = clock.rfc3339(clock.now())
     waivers = workshop.catalog.waivers()
     tags = workshop.catalog.standing_tags()
+    said = environments.said_by(workshop.settings)
     with (
         Database(workshop.settings.home.advisories) as database,
         workshop.progress.task("Deciding images", total=len(tags)) as task,
     ):
         matcher = Matcher(database)
         for tag in tags:
-            environment = wanted or _environment(tag.environment)
+            environment = wanted or _environment(said, tag)
             if environment is None:
                 yield _unknown(tag, "no environment is known of it; name one with --environment")
             else:
@@ -113,8 +117,9 @@ def _outcomes(
             task.advance()
 
 
-def _environment(name: str) -> Environment | None:
-    return next((one for one in ENVIRONMENTS if one == name), None)
+def _environment(said: Environments, tag: StandingTag) -> Environment | None:
+    found = [one for one in ENVIRONMENTS if one in {tag.environment, said.of_repository(tag.repository)}]
+    return strictest(*found) if found else None
 
 
 def _question(
@@ -129,6 +134,7 @@ def _question(
         base=resting.under(workshop, named.image),
         environment=environment,
         attached=deciding.attached(workshop, facts, signing=tag.visibility != "cleared"),
+        analysis=analysed.known(workshop, facts.digest),
     )
     # One moment for all of them: images of one class are then asked about in the same words.
     return msgspec.structs.replace(asked, now=now)

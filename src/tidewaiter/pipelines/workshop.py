@@ -34,9 +34,12 @@ class Workshop:
         self.keeps = keeps
         """Whether what is recorded outlives the command; else the store cannot be written either."""
         self.progress = progress
+        self.wrote = False
+        """Whether something was recorded without `catalog`."""
         self._stack = stack
         self._lock = Lock()
         self._catalog: Catalog | None = None
+        self._lent = False
         self._client: Client | None = None
         self._shared: SharedLayers | None = None
 
@@ -49,6 +52,11 @@ class Workshop:
 
                 self._catalog = self._stack.enter_context(Catalog.open(self.settings))
             return self._catalog
+
+    def lend(self, catalog: "Catalog") -> None:
+        """Work with a catalog that somebody else opened, closes, and keeps the audit log of."""
+        with self._lock:
+            self._catalog, self._lent = catalog, True
 
     @property
     def client(self) -> "Client":
@@ -81,10 +89,19 @@ class Workshop:
             shared = self._shared
         return shared(key)
 
+    def settle(self) -> None:
+        """Let what was recorded become a part of the audit log, as long as nothing keeps that from being done now."""
+        wrote = self.wrote or (self._catalog is not None and not self._lent and self._catalog.database.wrote)
+        if wrote and self.keeps and glance.has_unlogged(self.settings.catalog):
+            from tidewaiter.catalog.audit import sequencer as audit_sequencer  # loads the libraries that sign
+
+            if why := audit_sequencer.settle(self.settings):
+                self.progress.note(f"warning: {why}")
+
     def resolve_tag(self, repository: str, tag: str) -> Digest | None:
         """Digest that the tag means in the catalog, or None when there is no such tag. Raises `StorageError`."""
         try:
-            found = glance.tag(self.settings.home.catalog, repository, tag)
+            found = glance.tag(self.settings.catalog, repository, tag)
         except glance.UnansweredError:
             return self.catalog.resolve_tag(repository, tag)
         return None if found is None else found.digest
@@ -111,7 +128,11 @@ def opened(settings: Settings, progress: Progress, *, looking: bool = False) -> 
             if not keeps:
                 home = stack.enter_context(borrowed.stand_in(settings.home, progress))
                 settings = msgspec.structs.replace(settings, home=home)
-        yield _prepared(settings, progress, stack, keeps=keeps)
+        prepared = _prepared(settings, progress, stack, keeps=keeps)
+        try:
+            yield prepared
+        finally:
+            prepared.settle()
 
 
 def _prepared(settings: Settings, progress: Progress, stack: ExitStack, *, keeps: bool) -> Workshop:
@@ -127,6 +148,6 @@ def _prepared(settings: Settings, progress: Progress, stack: ExitStack, *, keeps
         store.create()
     stack.enter_context(leases.hold(home.path))
     workshop = Workshop(settings, store, progress, stack, keeps=keeps)
-    if not glance.is_current(home.catalog):
+    if not glance.is_current(settings.catalog):
         _ = workshop.catalog  # made, migrated, or refused before any work is done
     return workshop

@@ -1,0 +1,1 @@
+"""Signatures and statements of images: made, attached, sent, taken over, outdated."""

@@ -1,0 +1,1 @@
+"""Verifying, proving and exporting the audit log, and its witnesses."""

@@ -1,0 +1,1 @@
+"""Backups of a home: written, read, restored."""

@@ -1,0 +1,1 @@
+"""Telling others what happened: webhooks, signed and sent until they are taken."""

@@ -1,0 +1,1 @@
+"""Fetching the commit that a run builds, from repositories that may be hostile."""

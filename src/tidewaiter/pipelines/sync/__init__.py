@@ -1,0 +1,1 @@
+"""Taking registries, stores and archives into the catalog."""

@@ -1,0 +1,1 @@
+"""What makes runs by itself: webhooks of code hosts, and schedules."""
