@@ -4,21 +4,22 @@ import msgspec
 import web_sample
 from starlette.testclient import TestClient
 
-from tidewaiter.catalog.answers import ImageList, ImageRecord, Use
+from tidewaiter.catalog.answers import ImageRecord, ImageSummary, Use
 from tidewaiter.core.settings import Settings
 from tidewaiter.oci import digest as digests
 from tidewaiter.oci.layout import Layout
+from tidewaiter.web.api.route import Page
 
 MNIST = web_sample.digest("mnist")
 
 
 def test_the_list_is_the_catalog_s_own_value(client: TestClient) -> None:
-    """The answer decodes into the catalog's type; search and page work as on the page."""
+    """The answer decodes into the catalog's type; the search works as on the page."""
     answer = client.get("/api/v1/images")
     assert answer.headers["content-type"] == "application/json"
-    found = msgspec.json.decode(answer.content, type=ImageList)
-    assert (found.total, found.items[0].name) == (5, "vision/mnist")
-    found = msgspec.json.decode(client.get("/api/v1/images?search=bert").content, type=ImageList)
+    found = msgspec.json.decode(answer.content, type=Page[ImageSummary])
+    assert (len(found.items), found.items[0].name, found.next) == (5, "vision/mnist", None)
+    found = msgspec.json.decode(client.get("/api/v1/images?search=bert").content, type=Page[ImageSummary])
     assert [item.name for item in found.items] == ["nlp/bert-serving"]
 
 
@@ -53,7 +54,7 @@ def test_a_damaged_sbom_is_not_served(client: TestClient, filled: Settings) -> N
     path.write_bytes(good[:-1] + b"!")
     try:
         answer = client.get(f"/api/v1/images/{MNIST}/sbom/{attachment.kind}")
-        assert answer.status_code == 400
+        assert answer.status_code == 500
         assert answer.json()["code"] == "integrity"
     finally:
         path.write_bytes(good)
@@ -61,7 +62,7 @@ def test_a_damaged_sbom_is_not_served(client: TestClient, filled: Settings) -> N
 
 def test_where_used(client: TestClient) -> None:
     """An advisory's alias gives the images that contain what it touches."""
-    uses = msgspec.json.decode(client.get("/api/v1/uses?of=CVE-2024-34069").content, type=list[Use])
+    uses = msgspec.json.decode(client.get("/api/v1/uses?of=CVE-2024-34069").content, type=Page[Use]).items
     assert [use.name for use in uses] == ["nlp/bert-serving", "speech/whisper-finetune", "vision/mnist"]
     assert {use.purl for use in uses} == {"pkg:pypi/werkzeug@3.0.1"}
 
@@ -70,8 +71,8 @@ def test_errors_are_problems(client: TestClient) -> None:
     """Unknown, malformed and out of range are `problem+json` with status, detail, code and what to do next."""
     for path, status, code in (
         (f"/api/v1/images/{web_sample.digest('nosuch')}", 404, "image_unknown"),
-        ("/api/v1/images/sha256:short", 400, "bad_input"),
-        ("/api/v1/images?page=-1", 422, "bad_input"),
+        ("/api/v1/images/sha256:short", 422, "bad_input"),
+        ("/api/v1/images?limit=-1", 422, "bad_input"),
         ("/api/v1/uses", 422, "bad_input"),
         ("/api/v1/nothing", 404, "http"),
     ):
@@ -81,14 +82,3 @@ def test_errors_are_problems(client: TestClient) -> None:
         assert (answer.status_code, problem["status"], problem["code"]) == (status, status, code)
         assert problem["detail"]
         assert problem["next"]
-
-
-def test_the_description_of_the_api_is_served(client: TestClient) -> None:
-    """OpenAPI lists the JSON operations and no page."""
-    paths = client.get("/api/v1/openapi.json").json()["paths"]
-    assert set(paths) == {
-        "/api/v1/images",
-        "/api/v1/images/{digest}",
-        "/api/v1/images/{digest}/sbom/{kind}",
-        "/api/v1/uses",
-    }

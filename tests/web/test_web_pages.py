@@ -113,6 +113,24 @@ def test_the_image_page_shows_everything(client: TestClient) -> None:
         assert f"/api/v1/images/{web_sample.digest('mnist')}/sbom/{kind}" in links
 
 
+def test_the_way_of_an_image_says_what_is_not_known(client: TestClient) -> None:
+    """The commit's time of an old record, and when it ran, are not known; when it was cleared is."""
+    page = client.get("/images/vision/mnist:6f1c0e5ad1b8").text
+    way = page[page.index("From the commit to running") :].partition("</table>")[0]
+    assert way.count("not known") == 2
+    assert "for staging" in way
+
+
+def test_attestations_are_listed_with_their_keys(client: TestClient) -> None:
+    """Each says its type, key, format and date; one that nobody verified says so, and signatures stand above alone."""
+    text = _get(client, MNIST).text
+    rows = text[text.index("Attestations of this image") : text.index("Lineage", text.index("Attestations of this"))]
+    assert re.search(rf"spdx local {web_sample.KEY} bundle 2 hours ago", rows)
+    assert re.search("https://x.test/<b> not verified . bundle", rows)
+    assert "Attestations 2" in text
+    assert "cosign/sign" not in rows
+
+
 def test_a_package_without_data_is_never_shown_as_clean(client: TestClient) -> None:
     """A Debian package, for which there is no data, says "not checked" where others say 0."""
     text = _get(client, MNIST).text
@@ -243,7 +261,7 @@ def test_every_answer_has_the_security_headers(client: TestClient, path: str) ->
     assert "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
     assert headers["x-content-type-options"] == "nosniff"
-    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["referrer-policy"] == "same-origin"
 
 
 def test_pages_load_nothing_from_elsewhere(client: TestClient) -> None:
@@ -295,6 +313,6 @@ def test_a_broken_catalog_is_said(tmp_path: Path) -> None:
     settings = all_settings.load({"TIDEWAITER_HOME": str(tmp_path)})
     with TestClient(create(settings)) as client:
         assert "no database" in _get(client, "/", 503).text
-        assert client.get("/healthz").status_code == 503
+        assert client.get("/readyz").status_code == 503
         (tmp_path / "catalog.db").unlink()
-        assert client.get("/healthz").status_code == 200
+        assert client.get("/readyz").status_code == 200

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tidewaiter.catalog import glance
+from tidewaiter.catalog.catalog import Catalog
 from tidewaiter.core import settings as all_settings
 from tidewaiter.core.errors import InputError, StorageError
 from tidewaiter.core.settings import Settings
@@ -20,6 +23,7 @@ from tidewaiter.web import server
 
 SCRIPT = """
 import sys
+import time
 from tidewaiter.core import settings
 from tidewaiter.web.server import serve
 serve(settings.load(), host=sys.argv[1], port=int(sys.argv[2]))
@@ -60,6 +64,7 @@ def test_it_answers_at_the_address_that_it_prints(filled: Settings) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.thorough
 def test_it_stops_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     """Ctrl-C and SIGTERM end `serve` with no error and no noise, and its caller goes on."""
     with running(tmp_path) as (process, address):
@@ -70,6 +75,7 @@ def test_it_stops_cleanly(tmp_path: Path, number: signal.Signals) -> None:
         assert (process.returncode, out, err) == (0, "stopped\n", "")
 
 
+@pytest.mark.thorough
 def test_a_taken_port_is_bad_input(tmp_path: Path) -> None:
     """The error names address and option; nothing else is printed."""
     with running(tmp_path) as (_, address):
@@ -103,3 +109,16 @@ def test_a_damaged_catalog_stops_it_at_once(tmp_path: Path) -> None:
     (tmp_path / "catalog.db").write_bytes(b"not a database" * 1000)
     with pytest.raises(StorageError):
         server.serve(all_settings.load({"TIDEWAITER_HOME": str(tmp_path)}), port=0)
+
+
+def test_it_gives_positions_to_entries_of_the_audit_log(tmp_path: Path) -> None:
+    """What any process writes into the log is numbered and signed while the server runs, within a second or so."""
+    chosen = all_settings.load({"TIDEWAITER_HOME": str(tmp_path)})
+    with Catalog.open(chosen) as catalog:
+        catalog.log("test", "thing", {})
+        assert glance.has_unlogged(chosen.home.catalog)
+        with running(tmp_path):
+            deadline = time.monotonic() + 10
+            while glance.has_unlogged(chosen.home.catalog) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert not glance.has_unlogged(chosen.home.catalog)

@@ -12,6 +12,7 @@ from tidewaiter.advisories.severity import Level
 from tidewaiter.catalog.catalog import Catalog
 from tidewaiter.catalog.records import (
     AttachmentRecord,
+    AttestationRecord,
     BuildRecord,
     BuiltLayer,
     LayerKind,
@@ -26,6 +27,7 @@ from tidewaiter.oci.digest import Digest, of
 from tidewaiter.oci.layout import Layout
 from tidewaiter.oci.manifest import MANIFEST
 from tidewaiter.sbom.component import Component
+from tidewaiter.signing import predicates
 
 COMMIT = "6f1c0e5ad1b84b6f8c1e2f0a9d3b7c5e4f6a8b90"
 KEY = "sha256:4c1d9a7e0b35f2688d9c7a41e6f0b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3"
@@ -341,6 +343,22 @@ def fill_mnist(catalog: Catalog, settings: Settings, now: dt.datetime) -> Digest
             format="bundle",
         )
     )
+    for predicate_type, key in ((predicates.SPDX, KEY), (predicates.SIGNATURE, KEY), ("https://x.test/<b>", "")):
+        catalog.record_attestations(
+            [
+                AttestationRecord(
+                    digest=image,
+                    format="bundle",
+                    predicate_type=predicate_type,
+                    manifest_digest=digest(f"manifest {predicate_type}"),
+                    blob_digest=digest(f"bundle {predicate_type}"),
+                    size=2000,
+                    key_fingerprint=key,
+                    builder="local" if key else "",
+                    created=now - dt.timedelta(hours=2),
+                )
+            ]
+        )
     catalog.set_tag(name, COMMIT[:12], image, cleared_for="staging")
     return image
 

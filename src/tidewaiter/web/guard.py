@@ -8,14 +8,19 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+POLICY = "Content-Security-Policy"
+_STRICT = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+WITH_SCRIPT = f"{_STRICT}; script-src 'self'; connect-src 'self'"
+"""Of a page that has a script of ours, which asks this server."""
+
 HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
-        "frame-ancestors 'none'"
-    ),
+    POLICY: _STRICT,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    # "no-referrer" would make browsers say `Origin: null` of our own forms.
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
@@ -42,8 +47,12 @@ class Guard:
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
+                scripted = headers.get(POLICY) == WITH_SCRIPT
                 headers.update(HEADERS)
-                headers.setdefault("Cache-Control", "no-cache")
+                if scripted:
+                    headers[POLICY] = WITH_SCRIPT
+                # What one reader may see is not for the next one behind the same proxy.
+                headers.setdefault("Cache-Control", "private, no-cache")
             await send(message)
 
         if self._hosts is not None and host_of(Headers(scope=scope).get("host", "")) not in self._hosts:

@@ -4,25 +4,60 @@ import re
 from typing import Annotated
 from urllib.parse import urlencode
 
-import msgspec
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from tidewaiter.access.identity import NOBODY
 from tidewaiter.catalog.answers import ComponentAnswer, ImageRecord
 from tidewaiter.core import limits
-from tidewaiter.web.api import PageNumber, Search
+from tidewaiter.core.errors import TidewaiterError
+from tidewaiter.pipelines import reporting
+from tidewaiter.policy.environments import said_by
+from tidewaiter.web import problems
+from tidewaiter.web.problems import HttpError
 from tidewaiter.web.source import TheSource
 
 router = APIRouter(include_in_schema=False)
 
+Search = Annotated[str, Query(max_length=limits.SEARCH_CHARACTERS)]
+PageNumber = Annotated[int, Query(ge=1, le=limits.PAGE_NUMBER)]
+
 _METHODS = ["GET", "HEAD"]
+_OF_MACHINES = frozenset({"/v2", "/metrics", "/healthz", "/readyz"})
 _ADVISORY = re.compile(r"(?:CVE|GHSA|PYSEC|DSA|DLA|DEBIAN-CVE|OSV)-[\w-]+", re.IGNORECASE)
 
 
 def render(request: Request, template: str, status: int = 200, **values: object) -> HTMLResponse:
     """The template as a page."""
     page = request.app.state.templates.get_template(template)
-    return HTMLResponse(page.render(values), status_code=status)
+    visitor = getattr(request.state, "identity", NOBODY)
+    return HTMLResponse(page.render(values, visitor=visitor), status_code=status)
+
+
+def is_page(request: Request) -> bool:
+    """Whether a person reads the answer: not of the API, of a registry, or of what machines ask."""
+    path: str = request.scope["path"]
+    return not path.startswith(("/api/", "/v2/")) and path not in _OF_MACHINES
+
+
+def error(request: Request, status: int, code: str, message: str, next_step: str) -> Response:
+    """What went wrong: a page for a person, a problem document for a program."""
+    if not is_page(request):
+        return problems.response(status, code, message, next_step)
+    title = problems.title(status)
+    return render(
+        request, "error.html", code=status, title=title, message=message, next_step=next_step, search="", status=status
+    )
+
+
+def refusal(request: Request, refused: TidewaiterError) -> Response:
+    """The error as an answer, with the headers that belong to it."""
+    if not is_page(request):
+        return problems.answer(refused)
+    answer = error(request, problems.status_of(refused), refused.code, refused.message, refused.next_step)
+    if isinstance(refused, HttpError):
+        answer.headers.update(refused.headers)
+    return answer
 
 
 @router.api_route("/", methods=_METHODS)
@@ -54,7 +89,8 @@ def uses(request: Request, source: TheSource, of: Annotated[str, Query(max_lengt
 @router.api_route("/images/{name:path}", methods=_METHODS)
 def image(request: Request, source: TheSource, name: str, package: Search = "") -> Response:
     """One image: `DIGEST`, `NAME@DIGEST` or `NAME:TAG`."""
-    record = source.catalog.image(name)
+    catalog = source.catalog
+    record = catalog.image(name)
     packages = _matching(record, package.strip())
     return render(
         request,
@@ -62,6 +98,7 @@ def image(request: Request, source: TheSource, name: str, package: Search = "") 
         record=record,
         image=record.summary,
         build=record.builds[0] if record.builds else None,
+        ways=reporting.ways(catalog, record.summary.digest, said_by(source.settings)),
         packages=packages[: limits.PAGE_COMPONENTS],
         packages_found=len(packages),
         package=package.strip(),
@@ -85,10 +122,3 @@ def _matching(record: ImageRecord, text: str) -> tuple[ComponentAnswer, ...]:
             for field in (component.name, component.version, component.kind, component.ecosystem, *component.licenses)
         )
     )
-
-
-@router.api_route("/healthz", methods=_METHODS)
-def healthz(source: TheSource) -> Response:
-    """200 and `{"status":"ok"}` when the catalog answers."""
-    source.catalog.advisory_age()
-    return Response(msgspec.json.encode({"status": "ok"}), media_type="application/json")

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from tidewaiter.core import clock
+from tidewaiter.signing import predicates
 
 _UNSEEN = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
 _CODE = re.compile(r"`([^`]+)`")
@@ -122,6 +123,8 @@ def environment() -> Environment:
     )
     for function in (shown, prose, size, digest, moment, day, age, days_since, seconds, counted, json, link):
         made.filters[function.__name__] = function
+    made.filters["clock"] = lambda when: f"{when:%H:%M:%S}"
     made.filters["rfc3339"] = clock.rfc3339
+    made.filters["predicate"] = predicates.short
     made.globals.update(image_path=image_path, now=clock.now, days_old=DAYS_OLD)
     return made
