@@ -8,11 +8,11 @@ demo:
 demo-stop:
 	@tools/demo stop
 
-# Static checks and every test that needs no foreign tool beyond Debian's packages.
+# Static checks and the tests that need no foreign tool beyond Debian's packages; `.ci/run` runs all.
 test:
 	@tools/setup test
 	@$(MAKE) --no-print-directory lint
-	.venv/bin/pytest -q -n 2 --dist worksteal -m "not interop"
+	.venv/bin/pytest -q -n 2 --dist worksteal -m "not interop and not thorough"
 
 # Looks for inputs that make a parser fail, SECONDS for each of some 70 targets.
 SECONDS ?= 60

@@ -24,6 +24,7 @@ from tidewaiter.core.settings import Settings
 from workplace import CACHE, small_project
 from workplace import run as run_command
 
+pytest_plugins = ("api_fixtures", "gate_fixtures", "on_both")
 ROOT = Path(__file__).resolve().parent.parent
 
 # A shell that starts the tests in the background makes them and the programs that they interrupt ignore ctrl-C.

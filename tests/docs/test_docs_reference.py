@@ -9,11 +9,23 @@ import msgspec
 import pytest
 
 from tidewaiter.advisories import finding, importing
-from tidewaiter.catalog import affected
+from tidewaiter.catalog import answers, browsing, model_versions, owners, resemblance, synced, verdicts_at, workloads
+from tidewaiter.catalog.audit import entries as audit
+from tidewaiter.catalog.audit import verify as audit_verify
+from tidewaiter.catalog.reach import affected, fixes
+from tidewaiter.catalog.reach import images as affected_images
+from tidewaiter.catalog.reach import versions as affected_versions
+from tidewaiter.catalog.trace import graph as trace_graph
 from tidewaiter.cli import app
 from tidewaiter.core import errors, project, settings
 from tidewaiter.inspection import facts
-from tidewaiter.pipelines import whatif
+from tidewaiter.pipelines import rebuilding, tracing, whatif
+from tidewaiter.pipelines.audit import auditing
+from tidewaiter.pipelines.backup import backing_up, restoring
+from tidewaiter.pipelines.doctor import check, examine
+from tidewaiter.pipelines.static import report as static_report
+from tidewaiter.pipelines.sync import syncing
+from tidewaiter.pipelines.sync import taking as sync_taking
 from tidewaiter.policy import input as policy_input
 from tidewaiter.policy import pack, reasons, scope, testing, verdict, waivers, weighing
 from tidewaiter.sbom import component
@@ -56,7 +68,7 @@ def test_commands_that_pages_name_exist(page: Path) -> None:
     known = {*app.COMMANDS, *app.GROUPS, "COMMAND"}
     for block in code:
         for line in block.splitlines():
-            called = re.match(r"(?:\$ )?(?:[A-Z_]+=\S+ )*tidewaiter ([A-Za-z]+)(?: ([a-z]+))?", line)
+            called = re.match(r"(?:\$ )?(?:[A-Z_]+=\S+ )*tidewaiter ([A-Za-z]+)(?: ([a-z][a-z-]*))?", line)
             if called is None:
                 continue
             assert called[1] in known, line
@@ -99,6 +111,9 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[app]": project.AppSection,
     "[[models]]": project.ModelSection,
     "[build]": project.BuildSection,
+    "[lint]": project.LintSection,
+    "[[lint.ignore]]": project.LintIgnore,
+    "[static]": project.StaticSection,
 }
 
 
@@ -150,6 +165,10 @@ def test_policy_input_lists_every_field() -> None:
 @pytest.mark.parametrize(
     ("title", "kind"),
     [
+        ("analyse", static_report.StaticReport),
+        ("analyse", static_report.StaticFinding),
+        ("analyse", static_report.NotChecked),
+        ("rebuild", rebuilding.Rebuilt),
         ("inspect", facts.ImageFacts),
         ("inspect", facts.LayerSummary),
         ("inspect", facts.Program),
@@ -163,14 +182,46 @@ def test_policy_input_lists_every_field() -> None:
         ("Verdict", weighing.RefusedWaiver),
         ("check --all", whatif.WhatIf),
         ("check --all", whatif.Outcome),
+        ("catalog sync", syncing.SyncedPlace),
+        ("catalog sync", synced.MovedTag),
+        ("catalog sync", sync_taking.Problem),
+        ("catalog list", answers.ImageSummary),
+        ("catalog list", browsing.ImagePage),
+        ("catalog list", browsing.TagMove),
+        ("catalog list", resemblance.Resemblances),
+        ("catalog list", resemblance.Group),
+        ("catalog list", resemblance.Alike),
+        ("catalog show", browsing.Whereabouts),
+        ("catalog show", browsing.Referrer),
         ("affected", affected.Concerned),
-        ("affected", affected.ConcernedVersion),
-        ("affected", affected.ConcernedImage),
-        ("affected", affected.ImageTag),
-        ("affected", affected.Hit),
-        ("affected", affected.Gap),
+        ("affected", affected.OwnerShare),
+        ("affected", affected.Totals),
+        ("affected", affected_images.ConcernedImage),
+        ("affected", affected_images.ImageTag),
+        ("affected", affected_versions.ConcernedVersion),
+        ("affected", affected_versions.Hit),
+        ("affected", affected_versions.Gap),
+        ("affected", fixes.Fix),
+        ("trace", trace_graph.Trace),
+        ("trace", trace_graph.Node),
+        ("trace", trace_graph.Edge),
+        ("trace", trace_graph.Cut),
+        ("verdicts", tracing.Stood),
+        ("verdicts", verdicts_at.VerdictAt),
+        ("workload list", workloads.Workload),
+        ("workload list", workloads.Sighting),
+        ("model list", model_versions.ModelVersion),
+        ("owner list", owners.Ownership),
         ("waiver show", waivers.Waiver),
         ("waiver show", scope.Scope),
+        ("audit verify", audit_verify.Verification),
+        ("audit verify", audit_verify.Problem),
+        ("audit export", auditing.Exported),
+        ("audit list", audit.Entry),
+        ("backup create", backing_up.BackedUp),
+        ("backup restore", restoring.Restored),
+        ("doctor", examine.Diagnosis),
+        ("doctor", check.Check),
         ("advisories import", importing.ImportResult),
         ("policy test", testing.TestResult),
         ("policy explain", reasons.Reason),

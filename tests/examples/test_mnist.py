@@ -61,6 +61,7 @@ def test_sandbox_is_what_it_says(home: Path, cleared: Done) -> None:
     assert "COSIGN_PASSWORD" not in variables
 
 
+@pytest.mark.thorough
 def test_bytecode_is_used(home: Path, cleared: Done) -> None:
     """Importing from the image compiles nothing: the interpreter takes the shipped unchecked-hash bytecode."""
     script = "import keras._tf_keras, numpy, json; print(numpy.__cached__)"
@@ -72,6 +73,7 @@ def test_bytecode_is_used(home: Path, cleared: Done) -> None:
     assert len(re.findall(r"# code object from '[^']*\.pyc'", done.err)) > 500
 
 
+@pytest.mark.thorough
 def test_another_home_gives_the_same_digest(tmp_path: Path, home: Path, cleared: Done) -> None:
     """A clean home that has only the downloads builds all layers anew and gets the same digest."""
     for name in ("debs", "wheels"):
@@ -159,6 +161,7 @@ def test_other_scanners_find_every_locked_package(
     assert _locked() - scanner(tool, tmp_path / "layout") == set()
 
 
+@pytest.mark.thorough
 def test_skopeo_copies_the_store(tmp_path: Path, home: Path, cleared: Done, tool: Tool) -> None:
     """skopeo takes the image out of the store by its tag, and its digest does not change."""
     source = f"oci:{home / 'store'}:{cleared.json['reference']}"

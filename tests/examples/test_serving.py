@@ -58,6 +58,7 @@ def cleared(home: Path) -> Done:
     return done
 
 
+@pytest.mark.thorough
 def test_the_model_answers(home: Path, cleared: Done) -> None:
     """In the sandbox the server starts, names its model, recognises a digit, and refuses what does not fit."""
     done = run(home, "exec", cleared.json["reference"], "--", "python", "-c", ASK)

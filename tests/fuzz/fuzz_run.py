@@ -74,11 +74,10 @@ def targets(names: Sequence[str] = ()) -> list[Target]:
     import targets_catalogers
     import targets_documents
     import targets_oci
+    import targets_tlog
 
-    known = {
-        target.name: target
-        for target in (*targets_oci.TARGETS, *targets_catalogers.TARGETS, *targets_documents.TARGETS)
-    }
+    rooms = (targets_oci, targets_catalogers, targets_documents, targets_tlog)
+    known = {target.name: target for room in rooms for target in room.TARGETS}
     return [known[name] for name in names or known]
 
 

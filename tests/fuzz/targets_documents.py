@@ -8,6 +8,7 @@ import tarfile
 import zipfile
 from hashlib import sha256
 from pathlib import Path
+from typing import IO
 
 from fuzz_target import Target, from_file, nested_json, text
 from targets_catalogers import elf_file, of_this_machine
@@ -17,14 +18,15 @@ from tidewaiter.assembly import base_lock, dockerfile_text, elf, pylock, simple_
 from tidewaiter.assembly.debian import control, deb, shell
 from tidewaiter.assembly.wheel_archive import WheelArchive
 from tidewaiter.assembly.wheel_target import Target as WheelTarget
-from tidewaiter.core import project, settings
-from tidewaiter.core.errors import InputError, NetworkError
+from tidewaiter.core import project
+from tidewaiter.core.errors import InputError, NetworkError, NotFoundError
+from tidewaiter.core.settings.file import read_file
 from tidewaiter.distribution import credentials
-from tidewaiter.oci import digest
-from tidewaiter.oci.manifest import Platform
+from tidewaiter.oci import digest, manifest
+from tidewaiter.oci.manifest import Descriptor, Platform
 from tidewaiter.sbom import purls
 from tidewaiter.sbom.reading import reader
-from tidewaiter.signing import dsse, keys, simple_signing, statement
+from tidewaiter.signing import bundle, cosign, dsse, keys, simple_signing, statement
 from tidewaiter.transport import http1
 from tidewaiter.transport.failures import ExchangeError
 from tidewaiter.transport.network import Connections, Stream
@@ -95,6 +97,26 @@ _ENVELOPE = {
     "payload": base64.b64encode(json.dumps(_STATEMENT).encode()).decode(),
     "signatures": [{"keyid": "", "sig": "AAAA"}],
 }
+_BUNDLE = {
+    "mediaType": bundle.MEDIA_TYPE,
+    "verificationMaterial": {"publicKey": {"hint": "x"}, "tlogEntries": [], "timestampVerificationData": {}},
+    "dsseEnvelope": _ENVELOPE,
+}
+_BESIDE = {
+    "schemaVersion": 2,
+    "mediaType": manifest.MANIFEST,
+    "artifactType": bundle.MEDIA_TYPE,
+    "config": {"mediaType": manifest.EMPTY, "digest": digest.of(b"{}"), "size": 2},
+    "layers": [
+        {"mediaType": bundle.MEDIA_TYPE, "digest": _DIGEST, "size": 1},
+        {"mediaType": simple_signing.MEDIA_TYPE, "digest": _DIGEST, "size": 1,
+         "annotations": {cosign.SIGNATURE: "AAAA"}},
+        {"mediaType": dsse.MEDIA_TYPE, "digest": _DIGEST, "size": 1,
+         "annotations": {cosign.SIGNATURE: "", cosign.PREDICATE_TYPE: "https://spdx.dev/Document"}},
+    ],
+    "subject": {"mediaType": manifest.MANIFEST, "digest": _DIGEST, "size": 1},
+    "annotations": {cosign.BUNDLE_PREDICATE_TYPE: "https://spdx.dev/Document"},
+}  # fmt: skip
 _ADVISORY = {
     "id": "GHSA-1", "modified": "2024-05-01T00:00:00.5Z", "published": "2024-05-01T00:00:00Z",
     "aliases": ["CVE-2024-1"], "summary": "x",
@@ -121,6 +143,38 @@ def _advisory(data: bytes) -> bool:
             if scope.decide(version) != decided:
                 raise AssertionError(f"{version} is {scope.decide(version)} by itself and {decided} by the index")
     return bool(found.affected)
+
+
+def _bundle(data: bytes) -> bool:
+    """A bundle; the envelope that it hands out stands in it, and has one signature."""
+    found = bundle.parse(data)
+    if found.envelope not in data or len(dsse.parse(found.envelope).signatures) != 1:
+        raise AssertionError("the envelope is not the bundle's own")
+    return True
+
+
+class _Blobs:
+    """A source with the input as its only manifest, and one blob."""
+
+    def __init__(self, data: bytes) -> None:
+        self._blobs = {digest.of(data): data, _DIGEST: b"x"}
+
+    def open(self, wanted: digest.Digest) -> IO[bytes]:
+        return io.BytesIO(self.read(wanted))
+
+    def read(self, wanted: digest.Digest, *, limit: int = 0) -> bytes:
+        if wanted not in self._blobs:
+            raise NotFoundError("there is none", next_step="Give up.")
+        return self._blobs[wanted]
+
+
+def _gather(data: bytes) -> bool:
+    """A manifest in each place beside an image: nothing is ever raised, and whatever is not found is told."""
+    one = Descriptor(media_type=manifest.MANIFEST, digest=digest.of(data), size=len(data))
+    gathered = cosign.gather(_Blobs(data), _DIGEST, sig=one, att=one, referrers=[one])
+    if not all(digest.of(found.document) == found.blob for found in gathered.found):
+        raise AssertionError("a document is not the blob that it is said to be")
+    return bool(gathered.found)
 
 
 def _feed(path: Path) -> int:
@@ -319,9 +373,7 @@ TARGETS = (
     Target("feed", from_file(_feed, ".zip"), (_zip(("A-1.json", _json(_ADVISORY))),)),
     Target("versions", _versions, (b"1.0.post1 1.0+x", b"1:2-3~a 2-3", b"1.2.3-a.1 1.2", b"9" * 5000 + b" 1")),
     Target("project", from_file(_project), ((_EXAMPLE / "tidewaiter.toml").read_bytes(), _DEEP_TOML, _LONG_NUMBER)),
-    Target(
-        "settings", from_file(settings._read_file), (b'python_index = "https://a/simple"\n', _DEEP_TOML, _LONG_NUMBER)
-    ),
+    Target("settings", from_file(read_file), (b'python_index = "https://a/simple"\n', _DEEP_TOML, _LONG_NUMBER)),
     Target("base-lock", from_file(base_lock.read), (_beginning("base.lock", 6), _DEEP_TOML, _LONG_NUMBER)),
     Target(
         "python-lock",
@@ -390,6 +442,8 @@ TARGETS = (
     Target(
         "envelope", dsse.parse, (_json(_ENVELOPE), nested_json(), b'{"payloadType": 1, "payloadType": 2}', b"9" * 5000)
     ),
+    Target("bundle", _bundle, (_json(_BUNDLE), nested_json(b'{"mediaType": '), b'{"mediaType": 1, "mediaType": 2}')),
+    Target("gather", _gather, (_json(_BESIDE), nested_json(b'{"schemaVersion": 2, "layers": ')), ()),
     Target("statement", statement.parse, (_json(_STATEMENT), nested_json(b'{"_type": '))),
     Target("simple-signing", simple_signing.parse, (_json(_PAYLOAD), nested_json(b'{"critical": '))),
     Target("public-key", lambda data: keys.parse_public(data, source="x"), (_KEY.public.pem,)),

@@ -44,6 +44,7 @@ def test_a_failing_parser_is_found_and_fails_again(tmp_path: Path, name: str, sa
     assert fuzz(f"{BAD}:{name}", "--input", path, "--input-seconds", 2).returncode != 0
 
 
+@pytest.mark.thorough
 def test_one_input_is_given_again(tmp_path: Path) -> None:
     """`--input` says whether a file makes the target fail, without Atheris; 0 only when it does not."""
     (tmp_path / "good").write_bytes(b"sha256:" + b"0" * 64)
