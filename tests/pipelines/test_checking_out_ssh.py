@@ -54,11 +54,13 @@ def _key(path: Path) -> str:
 def place(tmp_path: Path) -> Iterator[Place]:
     """sshd of whoever runs the tests, for one key."""
     program = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin")
-    if program is None or (os.getuid() == 0 and not Path("/run/sshd").is_dir()):
-        reason = "sshd is not installed (Debian's package openssh-server), or root has no /run/sshd to start it"
+    if program is None:
+        reason = "sshd is not installed (Debian's package openssh-server)"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
+    if os.getuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # as its service does; it drops what it may in there
     wanted = commit(tmp_path / "a", {"a.txt": "by ssh"})
     host, mine = _key(tmp_path / "host"), _key(tmp_path / "mine")
     _key(tmp_path / "other")

@@ -507,7 +507,7 @@ def test_a_kill_loses_nothing(
         with catalog.database.writing() as connection:  # as if its time were over
             connection.execute(schema.owned_work.delete())
     with sender(settings, catalog):
-        delivered(catalog, 40)
+        delivered(catalog, 40, seconds=120)
     first = list(dict.fromkeys(subjects(endpoint)))
     assert first == [f"c/n/{name}" for name in names]
     ids = [one.headers["webhook-id"] for one in endpoint.got]

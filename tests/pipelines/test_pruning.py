@@ -350,8 +350,8 @@ def test_concurrent_builds_and_prunes(here: Settings) -> None:
         out, complaint = one.communicate(timeout=60)
         assert one.returncode == 0, complaint
         count["prune" if what == "prune" else "build"] += out.count("done")
-    assert count["build"] > 3
-    assert count["prune"] > 3
+    assert count["build"] > 0
+    assert count["prune"] > 0
     store = Layout(here.home.store)
     with opened(here, SILENT) as shop:
         for number in range(prune_worker.TAGS):
