@@ -117,10 +117,12 @@ def commands(layout: Path, scratch: Path) -> dict[str, list[str]]:
 
 @contextmanager
 def home() -> Iterator[dict[str, str]]:
-    """A new home, made by a command that reads nothing."""
+    """A new home with its catalog, made by a command that reads no image."""
     with tempfile.TemporaryDirectory(dir=CACHE) as text:
         variables = environment(Path(text))
-        subprocess.run([PROGRAM, "cache", "prune"], env=variables, check=False, capture_output=True)
+        timed([PROGRAM, "catalog", "list"], variables)
+        if not (Path(text) / "catalog.db").exists():
+            sys.exit("the home has no catalog, so the first look would make it")
         yield variables
 
 

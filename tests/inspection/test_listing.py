@@ -38,6 +38,20 @@ def test_a_listing_gives_its_entries_back() -> None:
     assert len(data) < 500_000
 
 
+def test_every_entry_is_among_the_paths() -> None:
+    """The set of paths that is kept of every layer holds all entries of all frames, with their kinds."""
+    entries = [(Entry(path=f"d{number}", kind="directory"), "") for number in range(3)]
+    entries += [(Entry(path=f"d1/{'x' * 100}-{number}", kind="file"), "") for number in range(20_000)]
+    writer = written(entries)
+    assert len(list(listing.rows(writer.finish()))) > 1
+    writer.listed.pack()
+    assert len(writer.listed) == len(entries)
+    assert all(
+        writer.listed.kind(number(entry.path)) == ("directory" if entry.kind == "directory" else "file")
+        for entry, _ in entries
+    )
+
+
 def test_claims_come_before_rows_and_are_whole() -> None:
     """Claims keep owner and paths, however many there are, and folders are put before them."""
     writer = written([(Entry(path="a", kind="file"), "")])

@@ -113,6 +113,19 @@ def test_a_path_set_knows_its_paths_and_kinds() -> None:
     assert [again.kind(number(path)) for path in ("a", "a/b", "c")] == ["directory", "file", None]
 
 
+def test_many_paths_taken_at_once_are_those_taken_one_by_one() -> None:
+    """Order counts where a path is named twice, and a name may have any character."""
+    paths = [("a", True), ("a/b", False), ("c", False), ("c", True), ("\u00e4\u4e2d", False), ("a/b", False)]
+    single, together = PathSet(), PathSet()
+    for path, directory in paths:
+        single.add(path, directory=directory)
+    together.add_all([path for path, _ in paths[:2]], [directory for _, directory in paths[:2]])
+    together.add_all([path for path, _ in paths[2:]], [directory for _, directory in paths[2:]])
+    packed = together.pack()
+    assert packed == single.pack()
+    assert len(PathSet(packed)) == 4
+
+
 def test_the_last_of_two_kinds_counts() -> None:
     """A layer that lists a path as a file and as a folder is read as unpacking reads it: by the later one."""
     paths = PathSet()

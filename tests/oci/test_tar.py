@@ -181,6 +181,35 @@ def test_pax_records_with_wrong_lengths_are_refused(record: bytes) -> None:
         assert "PAX" in refused(tar)
 
 
+@pytest.mark.parametrize(
+    ("record", "name"),
+    [
+        (b"9 path=b\n", "b"),
+        (b"011 path=b\n", "b"),
+        (b"14 path=b=c/d\n", "b=c/d"),
+        (b"12 path=b\nc\n", "b\nc"),
+        (b"8 path=\n", "a"),
+        (b"9 path=b\n9 path=c\n", "c"),
+        (b"9 path=b\n11 mtime=1\n", "b"),
+        (b"19 path=b\n9 path=c\n", "b\n9 path=c"),
+    ],
+)
+def test_a_name_in_a_pax_record_is_read_whatever_it_holds(record: bytes, name: str) -> None:
+    """The length alone says where a name ends; an empty one changes nothing, and the last of several counts."""
+    pax = sealed(header(b"p", kind=b"x", size=b"%011o\0" % len(record))) + record.ljust(512, b"\0")
+    assert names(pax + sealed(header(b"a")) + END) == [name]
+
+
+def test_a_record_that_is_like_one_before_is_checked_again() -> None:
+    """Headers of records mostly are the same; one with a wrong checksum is refused also after a right one."""
+    record = b"9 path=b\n".ljust(512, b"\0")
+    pax = sealed(header(b"p", kind=b"x", size=b"%011o\0" % 9))
+    member = sealed(header(b"a"))
+    assert names((pax + record + member) * 3 + END) == ["b"] * 3
+    damaged = b"q" + pax[1:]
+    assert "checksum" in refused(pax + record + member + damaged + record + member + END)
+
+
 def test_the_size_of_a_link_or_folder_is_no_content() -> None:
     """A folder that claims a size has no content, as in Go: what follows is the next member."""
     tar = sealed(header(b"d", kind=b"5", size=b"00000001000\0")) + sealed(header(b"a")) + END

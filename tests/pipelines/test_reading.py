@@ -253,6 +253,13 @@ def test_as_many_children_as_there_is_work_for() -> None:
     assert reading._count(layers(large, large, large), 2) == 2
 
 
+def test_a_gzip_stream_that_no_one_reads_is_told(tmp_path: Path) -> None:
+    """The error that isal raises for it is a class of Python's own `gzip`, which a child could not load any more."""
+    image = put_image(Layout(tmp_path), [Tar().file("a").bytes()], blobs=[b"\x1f\x8b\x07" + bytes(20)])
+    with pytest.raises(InputError, match="Unknown compression method"):
+        list(LayerReaders(1)(image.source, layers_of(image), untold))
+
+
 _OF_THE_PARENT = (
     *("inspection/image.py", "inspection/stack.py", "inspection/catalogers/python/requirements.py"),  # many layers
     "oci/entry.py",  # what it imports late, it writes with

@@ -128,26 +128,32 @@ def answers() -> int:
     return out
 
 
-def _read(size: int) -> bytearray:
-    """Exactly `size` bytes; empty at the end of the input."""
-    data = bytearray(size)
-    rest = memoryview(data)
-    while rest:
-        taken = os.readv(0, [rest])  # what was sent is copied once
+def fill(buffer: memoryview) -> bool:
+    """Read as many bytes of a frame as `buffer` has room for, without a copy; False when the input ends before."""
+    while buffer:
+        taken = os.readv(0, [buffer])
         if not taken:
-            return bytearray()
-        rest = rest[taken:]
-    return data
+            return False
+        buffer = buffer[taken:]
+    return True
+
+
+def announced(largest: int) -> int | None:
+    """Bytes of the next frame, for `fill`; None at the end of the input, or when the frame is over `largest` bytes."""
+    header = bytearray(4)
+    if not fill(memoryview(header)):
+        return None
+    size = int.from_bytes(header, "big")
+    return None if size > largest else size
 
 
 def receive(largest: int) -> bytearray | None:
     """The next frame; None at the end of the input, or when the frame is over `largest` bytes."""
-    header = _read(4)
-    size = int.from_bytes(header, "big")
-    if not header or size > largest:
+    size = announced(largest)
+    if size is None:
         return None
-    data = _read(size)
-    return data if len(data) == size else None
+    data = bytearray(size)
+    return data if fill(memoryview(data)) else None
 
 
 def whole(parts: Sequence[bytes]) -> Sequence[bytes]:

@@ -24,7 +24,8 @@ from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.manifest import LAYER, Descriptor
 from tidewaiter.sbom import licenses
 
-# No file can be opened later. These are what other rooms load when they first need it.
+# No file can be opened later. These are what other rooms load when they first need it; `igzip` brings `gzip` with it,
+# whose exception isal raises.
 _LOADED = (isal.igzip, isal.igzip_lib, zstandard)
 _CODECS = ("ascii", "latin-1", "utf-8", "utf-16", "unicode_escape", "idna")
 _SWITCH_SECONDS = 0.0001
@@ -37,21 +38,22 @@ class _Frames(io.RawIOBase):
     """The blob's bytes as they come from the parent; the empty frame ends them."""
 
     def __init__(self) -> None:
-        self._rest = memoryview(b"")
+        self._left = 0  # of the current frame
         self._ended = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]  # typeshed's WriteableBuffer has no length
-        if not self._rest and not self._ended:
-            data = confined.receive(limits.LAYER_FRAME_BYTES)
-            if data is None:
+        if not self._left and not self._ended:
+            size = confined.announced(limits.LAYER_FRAME_BYTES)
+            if size is None:
                 raise SystemExit(1)  # the parent has gone
-            self._rest, self._ended = memoryview(data), not data
-        size = min(len(buffer), len(self._rest))
-        buffer[:size] = self._rest[:size]
-        self._rest = self._rest[size:]
+            self._left, self._ended = size, not size
+        size = min(len(buffer), self._left)
+        if not confined.fill(memoryview(buffer)[:size]):
+            raise SystemExit(1)
+        self._left -= size
         return size
 
 

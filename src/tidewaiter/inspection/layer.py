@@ -133,7 +133,6 @@ def _take(entry: Entry, file: IO[bytes] | None, collector: Collector) -> None:
         _whiteout(path, folder, name, collector)
         return
     directory = entry.kind == "directory"
-    collector.paths.add(path, directory=directory)
     collector.listing.add(path, entry, readable(entry.target) if entry.kind == "hardlink" else "")
     collector.forget(path)
     permissions.read(path, entry, collector)
@@ -143,13 +142,13 @@ def _take(entry: Entry, file: IO[bytes] | None, collector: Collector) -> None:
 
 def _look(path: str, name: str, entry: Entry, file: IO[bytes] | None, collector: Collector) -> None:
     """Record what the entry, which is no directory, is by its name and content."""
-    if entry.kind == "symlink":
+    if entry.kind == "file":
+        collector.files += 1
+        collector.file_bytes += entry.size
+    elif entry.kind == "symlink":
         target = readable(entry.target)
         collector.keep(path, target)
         collector.links[path] = target
-    elif entry.kind == "file":
-        collector.files += 1
-        collector.file_bytes += entry.size
     if programs.runnable(entry) and (program := programs.kind_of(path)) is not None:
         collector.add_program(path, program, entry)
     known = is_known(path, name)
@@ -161,9 +160,10 @@ def _look(path: str, name: str, entry: Entry, file: IO[bytes] | None, collector:
         _look_inside(path, name, entry, file, collector)
     elif entry.kind == "hardlink":
         collector.copy(readable(entry.target), path)
-    build = frameworks.of_name(path)
-    if build is not None and path not in collector.builds:
-        collector.add_build(build)
+    if name.startswith(frameworks.BEGINNINGS):
+        build = frameworks.of_name(path)
+        if build is not None and path not in collector.builds:
+            collector.add_build(build)
 
 
 def read(

@@ -1,6 +1,6 @@
 """What one layer says, whatever lies below or above it: a value that depends on its bytes only."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -8,7 +8,6 @@ from tidewaiter.core import limits
 from tidewaiter.core.errors import LimitError
 from tidewaiter.inspection.facts import ProgramKind, WasteKind
 from tidewaiter.inspection.listing import Writer
-from tidewaiter.inspection.paths import PathSet
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.layer import Entry
 
@@ -174,7 +173,6 @@ class Collector:
     """
 
     def __init__(self) -> None:
-        self.paths = PathSet()
         self.files = 0
         self.file_bytes = 0
         self.whiteouts: set[str] = set()
@@ -194,6 +192,19 @@ class Collector:
         self.unread: set[Unread] = set()
         self.listing = Writer()
         self._kept = 0
+        self._by_path: tuple[dict[str, Any], ...] = (
+            self.links,
+            self.packages,
+            self.copyrights,
+            self.programs,
+            self.exposures,
+            self.builds,
+            self.models,
+            self.develop,
+            self.archives,
+            self.os_releases,
+            self.users,
+        )
 
     def keep(self, *texts: str) -> None:
         """Account for texts that are kept; raises `LimitError` over `limits.LAYER_FACTS_BYTES`."""
@@ -206,19 +217,7 @@ class Collector:
 
     def forget(self, path: str) -> None:
         """Drop what an earlier entry of the same layer said about `path`."""
-        for said in (
-            self.links,
-            self.packages,
-            self.copyrights,
-            self.programs,
-            self.exposures,
-            self.builds,
-            self.models,
-            self.develop,
-            self.archives,
-            self.os_releases,
-            self.users,
-        ):
+        for said in self._by_path:
             if path in said:
                 del said[path]
         self.editable.discard(path)
@@ -284,12 +283,13 @@ class Collector:
 
     def facts(self, diff_id: Digest, unpacked_size: int, measured: Measured = UNMEASURED) -> LayerFacts:
         """The finished value; the same layer always gives the same."""
+        self.listing.finish()  # the sets of its paths are complete then
         return LayerFacts(
             diff_id=diff_id,
             unpacked_size=unpacked_size,
             files=self.files,
             file_bytes=self.file_bytes,
-            paths=self.paths.pack(),
+            paths=self.listing.listed.pack(),
             whiteouts=tuple(sorted(self.whiteouts)),
             opaque=tuple(sorted(self.opaque)),
             links=dict(sorted(self.links.items())),

@@ -9,6 +9,7 @@ import sys
 from array import array
 from collections.abc import Iterator
 from enum import IntEnum
+from itertools import compress
 from typing import NamedTuple
 
 import msgspec
@@ -116,6 +117,8 @@ class Writer:
         self._entries: list[Entry] = []
         self._targets: dict[int, str] = {}
         self._room = _FRAME_CHARACTERS
+        self.listed = PathSet()
+        """All entries; complete once the listing is finished."""
         self.implied = PathSet()
         """Folders that the layer does not list, though something lies in them; complete once the listing is finished.
 
@@ -154,7 +157,9 @@ class Writer:
         paths, entries = self._paths, self._entries
         if not paths:
             return
-        listed = {path for path, entry in zip(paths, entries, strict=True) if entry.kind == "directory"}
+        directories = [entry.kind == "directory" for entry in entries]
+        self.listed.add_all(paths, directories)
+        listed = set(compress(paths, directories))
         if len(self._folders) < _FOLDERS:
             self._folders |= listed
             listed = self._folders

@@ -8,6 +8,7 @@ for a directory.
 import sys
 from array import array
 from bisect import bisect_left
+from collections.abc import Iterable
 from hashlib import blake2b
 from heapq import merge
 from itertools import groupby, pairwise
@@ -57,6 +58,15 @@ class PathSet:
     def add(self, path: str, *, directory: bool) -> None:
         """Take a path; `pack` before asking for it."""
         self._numbers.append(number(path) | directory)
+
+    def add_all(self, paths: Iterable[str], directories: Iterable[bool]) -> None:
+        """Take many paths, in their order, and whether each is a directory."""
+        digests = b"".join([blake2b(path.encode(), digest_size=8).digest() for path in paths])
+        numbers = array("Q")
+        numbers.frombytes(digests)
+        if sys.byteorder == "big":
+            numbers.byteswap()
+        self._numbers.extend([one & ~1 | kind for one, kind in zip(numbers, directories, strict=True)])
 
     def pack(self) -> bytes:
         """All paths, sorted, as little-endian bytes for the constructor."""

@@ -5,8 +5,11 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import IO, Self
 
-_BLOCKS = 2
-"""That are being made or wait to be taken."""
+_BLOCKS = 4
+"""That are being made or wait to be taken.
+
+A megabyte may hold one file or a thousand: what is made while the reader is slow is at hand when it is fast.
+"""
 
 
 class Ahead:

@@ -48,6 +48,8 @@ FORMAT_VERSION = 1
 """Part of every layer cache key: raise it when the bytes that the same input gives change."""
 
 _CHUNK = 1 << 20
+_HEAD_BYTES = 64 * limits.KIB
+"""What is read of a blob to see what it is. Reads of more than this go past the buffer that holds it, uncopied."""
 _PACKED_BYTES = 2 << 20
 _INFLATED_BYTES = 3 << 20
 """Bytes of a blob that are read at once, and of a tar that are inflated at once beside the walk.
@@ -329,16 +331,19 @@ class _Packed(io.RawIOBase):
 
 def _inflated(packed: _Packed) -> IO[bytes]:
     """The tar stream in `packed`: gzip, zstd or plain, told apart by the first bytes."""
-    from isal import igzip
-
-    buffered = io.BufferedReader(packed, _PACKED_BYTES)
+    buffered = io.BufferedReader(packed, _HEAD_BYTES)
     head = buffered.peek(4)[:4]
     if head[:2] == b"\x1f\x8b":
-        return cast("IO[bytes]", igzip.IGzipFile(fileobj=buffered, mode="rb"))  # type: ignore[no-untyped-call]
+        from isal import isal_zlib
+
+        # What `IGzipFile` consists of; that one reads in pieces of a size that cannot be chosen.
+        reader = isal_zlib._GzipReader(cast("BinaryIO", buffered), _PACKED_BYTES)  # noqa: SLF001
+        return io.BufferedReader(cast("io.RawIOBase", reader))
     if head == b"\x28\xb5\x2f\xfd":
         import zstandard
 
-        return zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(buffered, read_across_frames=True)
+        inflater = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+        return inflater.stream_reader(buffered, read_size=_PACKED_BYTES, read_across_frames=True)
     return buffered
 
 

@@ -11,7 +11,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import IO, NamedTuple, Protocol, cast
 
 from tidewaiter.core import limits
@@ -31,11 +31,14 @@ _CHARACTER, _BLOCK_DEVICE, _FIFO = b"3", b"4", b"6"
 _PAX, _PAX_GLOBAL, _LONG_NAME, _LONG_LINK, _SPARSE = b"x", b"g", b"L", b"K", b"S"
 _WITHOUT_CONTENT = frozenset({HARDLINK, SYMLINK, DIRECTORY, _CHARACTER, _BLOCK_DEVICE, _FIFO})
 
-_RECORDS = frozenset({_PAX, _PAX_GLOBAL, _LONG_NAME, _LONG_LINK})
-"""Headers that describe the next member."""
+_RECORD_TYPES = frozenset(_PAX + _PAX_GLOBAL + _LONG_NAME + _LONG_LINK)
+"""Headers that describe the next member: the byte at `_TYPE`."""
 
 _FIELDS = struct.Struct("100s24s12s12s8sc100s")
 """Name; mode, uid and gid; size; time; checksum; type; target."""
+_unpack = _FIELDS.unpack_from
+_adler32 = zlib.adler32
+_TYPE = 156
 _PREFIX = 345
 _LENGTH_DIGITS = 8
 _NAMES = frozenset({b"path", b"linkpath", b"uname", b"gname"})
@@ -59,6 +62,10 @@ class Member(NamedTuple):
     size: int
     """Bytes of content that follow; 0 for types that have none."""
     linkname: str
+
+
+_new_member = cast("Callable[[tuple[object, ...]], Member]", partial(tuple.__new__, Member))
+"""As `Member(*values)`, which takes a call of Python's more."""
 
 
 class Source(Protocol):
@@ -131,7 +138,7 @@ class Stream:
 
     def skip_to(self, position: int) -> bool:
         """Go on to `position`; False when the source ends before it."""
-        while position > self.size:
+        while position > self._start + len(self._block):
             if not self._next_block():
                 return False
         self._offset = position - self._start
@@ -148,9 +155,9 @@ class _Content:
 
     __slots__ = ("_at", "_left", "_size", "_stream")
 
-    def __init__(self, stream: Stream, size: int) -> None:
+    def __init__(self, stream: Stream, at: int, size: int) -> None:
         self._stream = stream
-        self._at = stream.position
+        self._at = at
         self._size = size
         self._left = size
 
@@ -253,31 +260,30 @@ def _prefix(block: bytes) -> bytes:
     raise Malformed("a header holds times or garbage in the place of a name's prefix")
 
 
-def _header(block: bytes) -> Member:
-    """The member that one header block describes, before PAX and GNU records are applied."""
-    name, attributes, size, time, check, kind, target = _FIELDS.unpack_from(block)
+def _header(block: bytes) -> tuple[bytes, bytes, tuple[int, int, int, int, int], bytes]:
+    """Of one header block: name, type, numbers as in `Member`, and target with what fills its field up."""
+    name, attributes, size, time, check, kind, target = _unpack(block)
     # Adler-32 counts modulo 65521; the bytes of a header that is ASCII throughout come to less.
-    if not block.isascii() or zlib.adler32(block) & 0xFFFF != _adler(check):
+    if not block.isascii() or _adler32(block) & 0xFFFF != _adler(check):
         _check_sum(block, check)
     name = name.partition(b"\0")[0]
     if block[_PREFIX]:
-        prefix = _prefix(block)
-        name = prefix + b"/" + name
+        name = _prefix(block) + b"/" + name
     mode, uid, gid = _attributes(attributes)
-    return Member(
-        name.decode("utf-8", "surrogateescape"),
-        kind,
-        mode,
-        uid,
-        gid,
-        _moment(time),
-        _size(size),
-        _text(_string(target)) if target[0] else "",
-    )
+    return name, kind, (mode, uid, gid, _moment(time), _size(size)), target
+
+
+@lru_cache(maxsize=256)  # Python's and GNU's differ in nothing but the size, and so in few ways
+def _record_size(block: bytes) -> int:
+    """Bytes of what a header says of the next member."""
+    return _header(block)[2][4]
 
 
 def _pax_records(data: bytes) -> dict[str, str]:
     """Records of a PAX header (Go: `parsePAX`): the last of a key counts."""
+    start = b"%d path=" % len(data)
+    if data.startswith(start) and data[-1] == 10 and b"\0" not in data:  # what nearly all of them are
+        return {"path": _text(data[len(start) : -1])}
     records: dict[str, str] = {}
     at = 0
     while at < len(data):
@@ -315,8 +321,6 @@ _PAX_NUMBERS: dict[str, Callable[[str, str], int]] = {
 
 def _apply(member: Member, records: dict[str, str]) -> Member:
     """`member` with its PAX records (Go: `mergePAX`): empty values change nothing."""
-    if len(records) == 1 and (name := records.get("path")):  # what nearly all of them are
-        return Member(name, *member[1:])
     numbers = {}
     for key, value in records.items():
         if key.startswith("GNU.sparse."):
@@ -345,36 +349,33 @@ class Walk:
         self._long_name = b""
         self._long_link = b""
 
-    def _block(self) -> bytes | None:
-        """The next header block; None at the end of the archive (two blocks of zeros, or nothing more)."""
-        block = self._stream.read(BLOCK)
+    def _is_end(self, block: bytes) -> bool:
+        """Whether the archive ends with this block (two blocks of zeros, or nothing more), which is no header."""
         if not block:
-            return None
+            return True
         if len(block) < BLOCK:
             raise Malformed("it ends inside a header")
-        if block != _ZERO:
-            return block
         if self._stream.read(BLOCK) not in {_ZERO, b""}:
             raise Malformed("a block of zeros stands between members")
-        return None
+        return True
 
-    def _record(self, member: Member) -> None:
-        """Take a header that describes the next member."""
-        if not 0 <= member.size <= limits.LAYER_HEADER_BYTES:
+    def _record(self, kind: bytes, size: int) -> None:
+        """Take a header of `kind` that describes the next member; `size` bytes of it follow."""
+        if not 0 <= size <= limits.LAYER_HEADER_BYTES:
             raise LimitError(
-                f"a header in the layer claims {member.size} bytes",
+                f"a header in the layer claims {size} bytes",
                 next_step=_BOMB,
             )
-        padded = -(-member.size // BLOCK) * BLOCK
+        padded = -(-size // BLOCK) * BLOCK
         data = self._stream.read(padded)
         if len(data) < padded:
             raise Malformed("it ends inside a header")
-        data = data[: member.size]
-        if member.type == _PAX:
+        data = data[:size]
+        if kind == _PAX:
             self._records = _pax_records(data)
-        elif member.type == _LONG_NAME:
+        elif kind == _LONG_NAME:
             self._long_name = _string(data)
-        elif member.type == _LONG_LINK:
+        elif kind == _LONG_LINK:
             self._long_link = _string(data)
         else:
             # Go hands a global header out as a member of its own and forgets what it read for the next one.
@@ -404,23 +405,44 @@ class Walk:
             raise Malformed("a file claims a negative size")
         return member
 
+    def _member(self, name: bytes, kind: bytes, numbers: tuple[int, int, int, int, int], target: bytes) -> Member:
+        """The member of one header, with what the headers before it said."""
+        records = self._records
+        # What nearly all records are: a name that is too long for the header, whose own name nobody needs then.
+        given = records.get("path") if records is not None and len(records) == 1 else None
+        if given:
+            self._records = None
+        member = _new_member(
+            (
+                given or name.decode("utf-8", "surrogateescape"),
+                kind,
+                *numbers,
+                target.partition(b"\0")[0].decode("utf-8", "surrogateescape") if target[0] else "",
+            )
+        )
+        if kind == REGULAR and member.size >= 0 and not self._pending():
+            return member
+        return self._finished(member)
+
     def __iter__(self) -> Iterator[tuple[Member, IO[bytes]]]:
         stream, count = self._stream, 0
-        while (block := self._block()) is not None:
+        while True:
+            block = stream.read(BLOCK)
+            if (block == _ZERO or len(block) < BLOCK) and self._is_end(block):
+                break
             count += 1
             if count > limits.LAYER_ENTRIES:
                 raise LimitError(
                     f"the layer has more than {limits.LAYER_ENTRIES} entries",
                     next_step=_BOMB,
                 )
-            member = _header(block)
-            if member.type in _RECORDS:
-                self._record(member)
+            if block[_TYPE] in _RECORD_TYPES:
+                self._record(block[_TYPE : _TYPE + 1], _record_size(block))
                 continue
-            member = self._finished(member)
-            end = stream.position + -(-member.size // BLOCK) * BLOCK
-            yield member, cast("IO[bytes]", _Content(stream, member.size))
-            if not stream.skip_to(end):
+            member = self._member(*_header(block))
+            at, size = stream.position, member.size
+            yield member, cast("IO[bytes]", _Content(stream, at, size))
+            if not stream.skip_to(at - (-size // BLOCK) * BLOCK):
                 raise Malformed("it ends inside a file")
         if self._pending():
             raise Malformed("it ends after the records of a member that does not follow")

@@ -31,6 +31,10 @@ _NUMBERS = re.compile(r"\d{1,4}(?:\.\d{1,6}){1,3}")
 _ITEMS = 60
 
 
+BEGINNINGS = (SERVING, "lib")
+"""Of the names of files about which `of_name` is asked."""
+
+
 def of_name(path: str) -> FoundBuild | None:
     """What a library or program is by its name alone; the version is as long as the name has it."""
     name = path.rpartition("/")[2]
