@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from catalog_sample import build, digest, home
-from sqlalchemy import and_, select
+from sqlalchemy import and_, insert, select
 
 from tidewaiter.catalog import schema
 from tidewaiter.catalog.among import among, among_texts, unindexed
@@ -52,3 +52,15 @@ def test_sqlite_answers_it_by_an_index(tmp_path: Path) -> None:
     assert plans[0]
     assert all(step.startswith("SEARCH") for step in (*plans[0], *plans[1]))
     assert [step.split()[0] for step in plans[2]] == ["SCAN"]
+
+
+@pytest.mark.parametrize("odd", ['"', "\\", "a,b", "{}", "NULL", "", " ", "\n\t", 'a"}\\', "\u202eé", "'; --"])
+def test_texts_of_any_kind_are_found(tmp_path: Path, odd: str) -> None:
+    """What a list, a text or JSON writes in another way means itself, alone and among others."""
+    names = [odd, f"{odd}x", "plain"]
+    with Catalog.open(home(tmp_path)) as opened, opened.database.writing() as connection:
+        connection.execute(insert(schema.package), [{"ecosystem": "e", "name": one, "state": ""} for one in names])
+        of = schema.package.c.name
+        for wanted in ([odd], [odd, "plain"], [f"{odd}x", "plain"]):
+            found = connection.scalars(select(of).where(among_texts(of, wanted))).all()
+            assert sorted(found) == sorted(wanted)

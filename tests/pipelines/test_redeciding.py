@@ -2,7 +2,7 @@
 
 import datetime as dt
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from tidewaiter.advisories.matcher import Matcher
 from tidewaiter.advisories.rows import rows_of
 from tidewaiter.catalog import schema
 from tidewaiter.catalog.catalog import Catalog
+from tidewaiter.catalog.questions import Gathered
 from tidewaiter.catalog.records import ScanRecord
 from tidewaiter.core import clock
 from tidewaiter.core.errors import DeniedError
@@ -27,7 +28,7 @@ from tidewaiter.core.progress import SILENT
 from tidewaiter.core.project import Environment
 from tidewaiter.inspection.facts import ImageFacts
 from tidewaiter.oci import reference as references
-from tidewaiter.pipelines import asking, deciding, workshop
+from tidewaiter.pipelines import asking, deciding, redeciding, workshop
 from tidewaiter.pipelines.redeciding import Redecided, redecide
 from tidewaiter.pipelines.rematching import rematch
 from tidewaiter.pipelines.workshop import Workshop
@@ -185,6 +186,39 @@ def test_whoever_is_killed_leaves_the_rest_to_the_next(
     assert opened.follow().verdicts == {"record_verdicts": 3, "settle_sets": 0}[where]
     for name in ("one", "two", "three"):
         assert opened.newest(name)[0] == opened.decide(name, "production").id
+    assert opened.follow().component_sets == 0
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_sets_are_decided_in_lots(opened: Company, monkeypatch: pytest.MonkeyPatch, killed: bool) -> None:
+    """Each lot is an entry of the log; where the next one cannot be read, those before it are complete."""
+    opened.advise(1, "aa", fixed="0.1")
+    for name in IMAGES:
+        opened.decide(name, "production", keep=True)
+    opened.follow()
+    opened.advise(7, "aa")
+    monkeypatch.setattr(redeciding, "_SETS", 1)
+    if killed:
+        read = Catalog.outdated_questions
+        lots: list[int] = []
+
+        def once(self: Catalog, sets: Collection[int]) -> Gathered:
+            lots.append(len(sets))
+            if len(lots) > 1:
+                raise _KilledError
+            return read(self, sets)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Catalog, "outdated_questions", once)
+            with pytest.raises(_KilledError):
+                opened.follow()
+        assert lots == [1, 1]
+    assert opened.follow().component_sets == (1 if killed else 2)
+    for name in ("one", "two", "three"):
+        assert opened.newest(name)[0] == opened.decide(name, "production").id
+    with opened.shop.catalog.database.reading() as connection:
+        entries = connection.execute(select(schema.audit_pending.c.entry)).scalars().all()
+    assert sum(b'"verdict.batch"' in entry for entry in entries) == 2
     assert opened.follow().component_sets == 0
 
 

@@ -1,9 +1,10 @@
 from pathlib import Path
 
+import msgspec
 import pytest
 from policy_documents import PASSING, document, make_pack
 
-from tidewaiter.policy.engine import EmbeddedEngine, Evaluation
+from tidewaiter.policy.engine import EmbeddedEngine, Evaluation, PackageAnswer
 from tidewaiter.policy.results import Comparing, RuleResult, compare
 from tidewaiter.policy.verdict import decide
 
@@ -96,3 +97,29 @@ def test_failure_of_the_engine_spoils_every_rule(tmp_path: Path) -> None:
     assert [(item.id, item.status, item.evidence) for item in found] == [
         (name, "undetermined", ("could not be evaluated: it died",)) for name in ("a.b", "c.d")
     ]
+
+
+def test_answers_that_change_are_not_taken_for_those_before(tmp_path: Path) -> None:
+    """Whatever was compared before, an evaluation is compared as if it were the first one."""
+    pack = make_pack(tmp_path, PASSING, "a.b")
+    with EmbeddedEngine(pack) as engine:
+        comparing = Comparing(engine.pack)
+
+    def answer(*results: str, error: str = "") -> PackageAnswer:
+        return PackageAnswer(value=msgspec.Raw(f"[{', '.join(results)}]".encode()), error=error)
+
+    passed, failed = (
+        answer(RESULT),
+        answer(RESULT.replace("pass", "fail").replace('[], "remedy": ""', '["e"], "remedy": "r"')),
+    )
+    nothing, odd, broken = answer(), answer("1"), answer(error="it died")
+    strange = answer(RESULT.replace("a.b", "x.y"))
+    some = [passed, failed, nothing, odd, broken, strange]
+    pairs = [{"p": one, "q": other} for one in some for other in some]
+    alone = [{"p": one} for one in some]
+    everything = [Evaluation(packages) for packages in (*pairs, *alone, {})]
+    everything += [Evaluation({"p": passed}, failure="it is late")]
+    for first in everything:
+        for second in everything:
+            for evaluation in (first, second):
+                assert comparing.compare(evaluation) == compare(pack.rules, evaluation, pack.homes)

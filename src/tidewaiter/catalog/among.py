@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import ARRAY, Boolean, ColumnElement, Dialect, String, Text, TypeDecorator, bindparam
+from sqlalchemy import Boolean, ColumnElement, Dialect, Text, TypeDecorator, bindparam
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -34,33 +34,45 @@ class _Many(TypeDecorator[list[Any]]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         return dialect.type_descriptor(self.array if dialect.name == "postgresql" else Text())
 
-    def process_bind_param(self, value: list[Any] | None, dialect: Dialect) -> Any:  # noqa: ANN401 - by the dialect
-        return value if dialect.name == "postgresql" else msgspec.json.encode(value).decode()
+    def process_bind_param(self, value: list[Any] | None, dialect: Dialect) -> str:
+        return _as_array(value) if dialect.name == "postgresql" else msgspec.json.encode(value).decode()
 
 
-class _NumberArray(UserDefinedType[str]):
-    """An array of numbers, written as PostgreSQL writes it: its driver takes longer for a list than the query does."""
+class _Array(UserDefinedType[str]):
+    """An array, written as PostgreSQL writes it: its driver takes longer for a list than the query does."""
 
     cache_ok = True
     render_bind_cast = True
 
+    def __init__(self, name: str) -> None:
+        self.name = name
+
     def get_col_spec(self, **_options: Any) -> str:  # noqa: ANN401 - as SQLAlchemy calls it
         """Its name."""
-        return "BIGINT[]"
+        return self.name
 
 
 class _Numbers(_Many):
     cache_ok = True
-    array = _NumberArray()
-
-    def process_bind_param(self, value: list[Any] | None, dialect: Dialect) -> str:
-        written: str = msgspec.json.encode(value).decode()
-        return f"{{{written[1:-1]}}}" if dialect.name == "postgresql" else written
+    array = _Array("BIGINT[]")
 
 
 class _Texts(_Many):
     cache_ok = True
-    array = ARRAY(String())
+    array = _Array("VARCHAR[]")
+
+
+# SQLAlchemy works out once what a type is in a database, as long as it is the same object.
+_NUMBERS, _TEXTS = _Numbers(), _Texts()
+
+
+def _as_array(value: list[Any] | None) -> str:
+    """Numbers or texts as PostgreSQL writes an array of them: as JSON does, but for brackets and what is escaped."""
+    written: str = msgspec.json.encode(value or []).decode()
+    if "\\" in written:
+        quoted = [text.replace("\\", "\\\\").replace('"', '\\"') for text in value or []]
+        written = "[{}]".format(",".join([f'"{text}"' for text in quoted]))
+    return f"{{{written[1:-1]}}}"
 
 
 class _Among(FunctionElement[bool]):
@@ -88,12 +100,12 @@ def _in_postgresql(element: _Among, compiler: SQLCompiler, **options: Any) -> st
 
 def among(column: ColumnElement[int], numbers: Iterable[int]) -> ColumnElement[bool]:
     """Whether the column has one of many numbers."""
-    return _Among(column, bindparam(None, sorted(numbers), type_=_Numbers()))
+    return _Among(column, bindparam(None, sorted(numbers), type_=_NUMBERS))
 
 
 def among_texts(column: ColumnElement[str], texts: Iterable[str]) -> ColumnElement[bool]:
     """Whether the column has one of many texts."""
-    return _Among(column, bindparam(None, sorted(texts), type_=_Texts()))
+    return _Among(column, bindparam(None, sorted(texts), type_=_TEXTS))
 
 
 class _Unindexed(FunctionElement[str]):

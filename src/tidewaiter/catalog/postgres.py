@@ -22,6 +22,7 @@ from tidewaiter.core.settings import DatabaseUrl
 
 try:
     import psycopg
+    from psycopg.types.json import set_json_loads
 
     from tidewaiter.catalog import postgres_plain
 except ImportError as missing:
@@ -130,11 +131,17 @@ def connect(url: DatabaseUrl, *, autocommit: bool = False) -> "AnyConnection":
 
 def engine(url: DatabaseUrl) -> Engine:
     """Connections that threads share; one that died while nobody used it is replaced."""
+
+    def opened() -> "AnyConnection":
+        connection = connect(url)
+        # The driver reads JSON itself; SQLAlchemy would tell it how, if it were the one who connects.
+        set_json_loads(msgspec.json.decode, connection)
+        return connection
+
     made = create_engine(
         "postgresql+psycopg://",
-        creator=lambda: connect(url),
+        creator=opened,
         json_serializer=lambda value: msgspec.json.encode(value).decode(),
-        json_deserializer=msgspec.json.decode,
         use_native_hstore=False,
         pool_size=8,
         max_overflow=32,

@@ -124,7 +124,7 @@ class ScanRecord(msgspec.Struct, frozen=True, kw_only=True):
     scanned_at: dt.datetime
 
 
-class RuleResult(msgspec.Struct, frozen=True, kw_only=True):
+class RuleResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One violation or warning of a verdict."""
 
     rule: str = ""
@@ -134,7 +134,7 @@ class RuleResult(msgspec.Struct, frozen=True, kw_only=True):
     remedy: str = ""
 
 
-class WaivedResult(msgspec.Struct, frozen=True, kw_only=True):
+class WaivedResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A violation that a waiver covers."""
 
     waiver: str = ""
@@ -145,7 +145,7 @@ class WaivedResult(msgspec.Struct, frozen=True, kw_only=True):
     violation: RuleResult = RuleResult()
 
 
-class RefusedWaiverResult(msgspec.Struct, frozen=True, kw_only=True):
+class RefusedWaiverResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A waiver that did not count, and why."""
 
     waiver: str = ""
@@ -153,7 +153,7 @@ class RefusedWaiverResult(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
 
 
-class Gap(msgspec.Struct, frozen=True, kw_only=True):
+class Gap(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Packages of one ecosystem that the verdict's scan could not check; `examples` are some of `count`."""
 
     ecosystem: str = ""
@@ -162,7 +162,7 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
     examples: tuple[str, ...] = ()
 
 
-class VerdictDocument(msgspec.Struct, frozen=True, kw_only=True):
+class VerdictDocument(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A stored verdict as a reader sees it.
 
     `policy.verdict.Verdict` makes them; this reads those of every version, so it asks only for what all have.

@@ -18,6 +18,7 @@ from tidewaiter.core import clock
 from tidewaiter.core.errors import InputError, UndeterminedError
 from tidewaiter.core.progress import SILENT, Progress
 from tidewaiter.pipelines import placing, rematching
+from tidewaiter.pipelines.uncollected import uncollected
 from tidewaiter.policy.environments import NOTHING_SAID, Environments
 from tidewaiter.sbom import purls
 
@@ -59,7 +60,8 @@ def answer(
             )
         if at is None:
             _match(catalog, database, progress)
-        return _placed(catalog, catalog.concerned_by_purl(named.purl, wanted, at), said, at)
+        with uncollected():
+            return _placed(catalog, catalog.concerned_by_purl(named.purl, wanted, at), said, at)
     if not is_advisory(thing):
         raise InputError(
             f"{thing[:100]!r} is neither an advisory nor a package URL",
@@ -68,7 +70,8 @@ def answer(
     if at is None:
         _match(catalog, database, progress)
     entries = {name for spelling in spellings(thing) for name in database.named(spelling)}
-    found = catalog.concerned_by_advisory({thing, *entries}, wanted, at)
+    with uncollected():
+        found = catalog.concerned_by_advisory({thing, *entries}, wanted, at)
     if not (entries or found.versions):
         raise UndeterminedError(
             f"no advisory {thing} is known here, so it cannot be said what it touches",

@@ -3,8 +3,8 @@
 1. The catalog knows which component sets hold a package version whose findings changed (`outdated_set`).
 2. Each of them is matched once; every image and environment that was decided before is asked about again, unless its
    verdict rests on these very findings and this policy. Rules are asked once for all images that are alike to them.
-3. The verdicts of many sets are one transaction and one entry of the audit log, while those of the next are decided. A
-   denial takes back what was cleared.
+3. The verdicts of many sets are one transaction and one entry of the audit log, while those of the next are decided,
+   and what the ones after that are decided from is read. A denial takes back what was cleared.
 4. Denied images leave the store's index, and what was attested of them is withdrawn.
 5. Only then the sets are settled: whoever is killed before leaves the rest to the next time.
 """
@@ -28,6 +28,7 @@ from tidewaiter.oci.digest import Digest
 from tidewaiter.pipelines import asking, deciding, resting, trusting
 from tidewaiter.pipelines.asking import Shared, Standing
 from tidewaiter.pipelines.attachments import attesting
+from tidewaiter.pipelines.uncollected import uncollected
 from tidewaiter.pipelines.workshop import Workshop
 from tidewaiter.policy.classes import ClassEngine
 from tidewaiter.policy.input import NO_BASE, BaseInput, PolicyInput
@@ -102,11 +103,17 @@ def redecide(workshop: Workshop, database: Database) -> Redecided:
         workshop.progress.task("Deciding verdicts anew", total=len(sets)) as task,
     ):
         work = _Work(workshop, Matcher(database), rules, database.revision())
-        with ThreadPoolExecutor(1) as writer:
+        lots = [sets[start : start + _SETS] for start in range(0, len(sets), _SETS)]
+        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
             before: Future[Redecided] | None = None
-            for start in range(0, len(sets), _SETS):
-                some = sets[start : start + _SETS]
-                decided = work.decide(some)
+            read = reader.submit(work.read, lots[0])
+            for number, some in enumerate(lots, 1):
+                given = read.result()
+                if number < len(lots):
+                    # Sets share no image: what is written of some says nothing about others.
+                    read = reader.submit(work.read, lots[number])
+                with uncollected():
+                    decided = work.decide(some, given)
                 if before is not None:
                     found = _sum(found, before.result())
                 before = writer.submit(work.write, decided)
@@ -140,6 +147,16 @@ class _Asked(NamedTuple):
     evidence: Mapping[str, Digest]
 
 
+class _Read(NamedTuple):
+    """What verdicts about some sets are decided from."""
+
+    known: Gathered
+    kept: Mapping[int, Shared]
+    """What images of a class have in common, by its row number."""
+    components: Mapping[int, Sequence[Component]]
+    """What is matched of each set, by its row number."""
+
+
 class _Decided(NamedTuple):
     """Verdicts about some sets, in the order of what was said before."""
 
@@ -157,16 +174,21 @@ class _Work:
         self._revision = revision
         self._decider = Decider(rules, workshop.catalog.waivers())
 
-    def decide(self, sets: Sequence[Outdated]) -> "_Decided":
-        """The verdicts about these sets with the findings of now."""
+    def read(self, sets: Sequence[Outdated]) -> _Read:
+        """What the verdicts about these sets are decided from; by a thread that decides nothing."""
         known = self._workshop.catalog.outdated_questions({one.number for one in sets})
+        kept = {number: asking.shared(data) for number, data in known.shared.items()}
+        return _Read(known, kept, self._components(known, kept))
+
+    def decide(self, sets: Sequence[Outdated], given: _Read) -> _Decided:
+        """The verdicts about these sets with the findings of now."""
         # 2.
-        asked = list(self._asked(known))
+        asked = list(self._asked(given))
         self._rules.prepare([one.document for one in asked])
         verdicts = [self._decider.decide(one.document, evidence=one.evidence) for one in asked]
-        return _Decided(sets, known, [one.before for one in asked], verdicts)
+        return _Decided(sets, given.known, [one.before for one in asked], verdicts)
 
-    def write(self, decided: "_Decided") -> Redecided:
+    def write(self, decided: _Decided) -> Redecided:
         """Record them; by a thread that decides nothing."""
         catalog, verdicts = self._workshop.catalog, decided.verdicts
         # 3.
@@ -188,16 +210,15 @@ class _Work:
             without=decided.known.without,
         )
 
-    def _asked(self, known: Gathered) -> Iterator[_Asked]:
+    def _asked(self, given: _Read) -> Iterator[_Asked]:
         """Questions whose verdicts do not rest on findings and policy of now."""
+        known, kept = given.known, given.kept
         at = clock.now()
         now = _Now(self._workshop, at, clock.rfc3339(at), deciding.revoked(self._workshop), {})
-        kept = {number: asking.shared(data) for number, data in known.shared.items()}
-        components = self._components(known, kept)
         bare = Attached((), ())
         of_nothing = deciding.attached_by(self._workshop, bare, now.revoked, at)
         for members, of_set in groupby(known.questions, key=lambda one: one.members):
-            scan = self._matcher.match(components[members])
+            scan = self._matcher.match(given.components[members])
             for (shared, name), alike in groupby(of_set, key=lambda one: (one.shared, one.environment)):
                 joined = asking.joined(kept[shared], scan)
                 findings = deciding.findings_digest(joined)

@@ -18,6 +18,7 @@ from tidewaiter.core import clock, limits, moments
 from tidewaiter.oci import digest as digests
 from tidewaiter.oci.digest import Digest
 from tidewaiter.pipelines import placing
+from tidewaiter.pipelines.uncollected import uncollected
 from tidewaiter.policy.environments import NOTHING_SAID, Environments
 from tidewaiter.policy.waivers import Waiver
 
@@ -49,7 +50,7 @@ def trace(
     Raises what that and `as_of.moment` raise.
     """
     at = as_of.moment(as_of_day, clock.now())
-    with catalog.database.reading() as connection:
+    with uncollected(), catalog.database.reading() as connection:
         found = tracing.trace(connection, thing, at=at, depth=depth, rows=rows, packages=packages)
     return msgspec.structs.replace(found, nodes=placing.nodes(found.nodes, said))
 

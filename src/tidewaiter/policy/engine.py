@@ -20,7 +20,7 @@ from tidewaiter.policy.pack import Module, Pack
 from tidewaiter.policy.process import COMMAND, ENVIRONMENT, Child, ChildError
 
 
-class PackageAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PackageAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """What one Rego package gave for `results`, unchecked; or why there is nothing."""
 
     value: msgspec.Raw = msgspec.Raw(b"null")

@@ -3,17 +3,17 @@
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
-from tidewaiter.policy.engine import Evaluation
+from tidewaiter.policy.engine import Evaluation, PackageAnswer
 from tidewaiter.policy.pack import Pack, Rule
 
 Status = Literal["pass", "fail", "not_applicable", "undetermined"]
 
 
-class RuleResult(msgspec.Struct, frozen=True, kw_only=True):
+class RuleResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How one rule came out. `undetermined` is ours: there is no usable answer, and `evidence` says why."""
 
     id: str
@@ -22,7 +22,7 @@ class RuleResult(msgspec.Struct, frozen=True, kw_only=True):
     remedy: str
 
 
-class _Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """One element of `results`, as a rule must give it."""
 
     id: str
@@ -74,36 +74,79 @@ def compare(
     return (*(_one(rule.id, found.get(rule.id, []), missing) for rule in rules), *strange)
 
 
+class _Finished(NamedTuple):
+    """An answer of a package, and its results by rule."""
+
+    answer: PackageAnswer
+    results: Mapping[str, RuleResult]
+    plain: bool
+    """Whether it is just one for each of these rules; else there are none here."""
+
+
 class Comparing:
     """As `compare`, for many evaluations of one pack: what a package answered before is not looked at again."""
 
     def __init__(self, pack: Pack) -> None:
         self._pack = pack
-        self._known = {rule.id for rule in pack.rules}
-        self._finished = lru_cache(maxsize=_KEPT)(self._finish)
+        self._rules = [rule.id for rule in pack.rules]
+        self._known = frozenset(self._rules)
+        # By package and answer, which lives as long as it is known here: images of a class have the same object.
+        self._finished: dict[str, dict[int, _Finished]] = {}
+        # Of the last evaluation with one result for each rule and none beside them: nothing depends on what other
+        # packages answered then, so that one that answers otherwise, about the same rules, changes only its own.
+        self._last: dict[str, _Finished] = {}
+        self._results: dict[str, RuleResult] = {}
 
     def compare(self, evaluation: Evaluation) -> tuple[RuleResult, ...]:
         """The results, in the manifest's order."""
-        rules = self._pack.rules
+        packages = evaluation.packages
+        if not evaluation.failure and (self._follow(packages) or self._begin(packages)):
+            return tuple([self._results[name] for name in self._rules])
+        return compare(self._pack.rules, evaluation, self._pack.homes)
+
+    def _follow(self, packages: Mapping[str, PackageAnswer]) -> bool:
+        """Change what packages answer otherwise than the last time; False when the rest may not stay."""
+        last = self._last
+        if not last or packages.keys() != last.keys():
+            return False
+        for package, answer in packages.items():
+            before = last[package]
+            if before.answer is not answer:
+                found = self._look_at(package, answer)
+                if not found.plain or found.results.keys() != before.results.keys():
+                    self._last = {}
+                    return False
+                last[package] = found
+                self._results.update(found.results)
+        return True
+
+    def _begin(self, packages: Mapping[str, PackageAnswer]) -> bool:
+        """Take in what all packages answer; False when it is not one result for each rule and none beside them."""
+        found = {package: self._look_at(package, answer) for package, answer in packages.items()}
         together: dict[str, RuleResult] = {}
-        count = 0
-        for package, answer in evaluation.packages.items():
-            found = None if answer.error else self._finished(package, bytes(answer.value))
-            if found is None:
-                break
-            together |= found
-            count += len(found)
-        else:
-            # One result for each rule, and none beside them: nothing depends on what other packages answered.
-            if not evaluation.failure and count == len(together) == len(rules):
-                return tuple([together[rule.id] for rule in rules])
-        return compare(rules, evaluation, self._pack.homes)
+        for one in found.values():
+            together |= one.results
+        plain = all(one.plain for one in found.values())
+        if not plain or not sum(len(one.results) for one in found.values()) == len(together) == len(self._rules):
+            return False
+        self._last, self._results = found, together
+        return True
+
+    def _look_at(self, package: str, answer: PackageAnswer) -> _Finished:
+        known = self._finished.setdefault(package, {})
+        found = known.get(id(answer))
+        if found is None:
+            if len(known) >= _KEPT:
+                known.clear()
+            results = None if answer.error else self._finish(package, bytes(answer.value))
+            found = known[id(answer)] = _Finished(answer, results or {}, plain=results is not None)
+        return found
 
     def _finish(self, package: str, value: bytes) -> dict[str, RuleResult] | None:
         """The results of a package by rule; None when they are not just one for each of some rules."""
-        answers = [answer for answer in _results(value) if not isinstance(answer, str)]
-        found = {answer.id: _one(answer.id, [answer], "") for answer in answers}
-        if len(found) < len(_results(value)) or not found.keys() <= self._known:
+        answers = _results(value)
+        found = {answer.id: _one(answer.id, [answer], "") for answer in answers if not isinstance(answer, str)}
+        if len(found) < len(answers) or not found.keys() <= self._known:
             return None
         return found if all(_is_at_home(package, name, self._pack.homes) for name in found) else None
 

@@ -9,7 +9,7 @@ Findings that a waiver of their advisory covers are marked before anything is as
 """
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import msgspec
@@ -21,7 +21,7 @@ from tidewaiter.oci.digest import Digest, of
 from tidewaiter.policy.engine import Engine, Evaluation
 from tidewaiter.policy.fingerprint import Fingerprints, canonical
 from tidewaiter.policy.input import FindingInput, NotCheckedInput, PolicyInput
-from tidewaiter.policy.pack import Pack, RuleSeverity
+from tidewaiter.policy.pack import Level, Pack, Rule, RuleSeverity
 from tidewaiter.policy.results import Comparing, RuleResult
 from tidewaiter.policy.waivers import Waiver
 from tidewaiter.policy.weighing import RefusedWaiver, Weighed, nearness, weigh, why_not
@@ -29,7 +29,7 @@ from tidewaiter.policy.weighing import RefusedWaiver, Weighed, nearness, weigh, 
 ENVIRONMENTS: tuple[Environment, ...] = get_args(Environment)
 
 
-class Violation(msgspec.Struct, frozen=True, kw_only=True):
+class Violation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A rule that the image does not satisfy. Severity `undetermined`: nobody knows, so it counts as not satisfied."""
 
     rule: str
@@ -39,7 +39,7 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True):
     remedy: str
 
 
-class Waived(msgspec.Struct, frozen=True, kw_only=True):
+class Waived(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What would be a violation, or a warning, without the waiver; with those who stand behind it, and its end."""
 
     waiver: str
@@ -50,7 +50,7 @@ class Waived(msgspec.Struct, frozen=True, kw_only=True):
     violation: Violation
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The answer for one image in one environment. Times are RFC 3339 in UTC.
 
     `id` names the inputs and results without the times: the same question has the same id.
@@ -114,6 +114,46 @@ def decide(
     return Decider(engine, waivers).decide(document, evidence=evidence, lifetime=lifetime)
 
 
+class _Sheet:
+    """Results in an environment, and what they mean there; those that are as in the last evaluation stay."""
+
+    def __init__(self, rules: Mapping[str, Rule], levels: Mapping[str, Level]) -> None:
+        self._rules = rules
+        self._levels = levels
+        self._results: tuple[RuleResult, ...] = ()
+        self.encoded: list[bytes] = []
+        """In JSON."""
+        self.violations: list[Violation | None] = []
+        self.warnings: list[Violation | None] = []
+
+    def put(self, results: tuple[RuleResult, ...]) -> None:
+        """Hold `results` from now on."""
+        last: Sequence[RuleResult | None] = self._results
+        self._results = ()  # whoever is interrupted begins anew
+        if len(last) != len(results):
+            last = [None] * len(results)
+            self.encoded = [b""] * len(results)
+            self.violations, self.warnings = [None] * len(results), [None] * len(results)
+        for place, (result, before) in enumerate(zip(results, last, strict=True)):
+            if result is not before:
+                self.encoded[place] = canonical(result)
+                self.violations[place], self.warnings[place] = self._tell(result)
+        self._results = results
+
+    def _tell(self, result: RuleResult) -> tuple[Violation | None, Violation | None]:
+        """The violation, or the warning, that the result is."""
+        rule = self._rules.get(result.id)
+        if result.status == "undetermined" or rule is None:
+            # A pack that does not work is a reason to deny, also where the rule itself is off.
+            message = f"{rule.title if rule else result.id}: could not be evaluated."
+            return _violation(result, "undetermined", message), None
+        level = self._levels[rule.id] if result.status == "fail" else "off"
+        if level == "off":
+            return None, None
+        found = _violation(result, rule.severity, rule.failure)
+        return (found, None) if level == "deny" else (None, found)
+
+
 class _Outcome(NamedTuple):
     """What an evaluation means in an environment before any waiver, and its results in JSON."""
 
@@ -139,8 +179,9 @@ class Decider:
         self._comparing = Comparing(engine.pack)
         self._fingerprints = Fingerprints()
         self._outcomes: dict[tuple[Environment, int], _Outcome] = {}
-        self._rules = {rule.id: rule for rule in engine.pack.rules}
+        rules = {rule.id: rule for rule in engine.pack.rules}
         self._levels = {name: {rule.id: rule.levels.of(name) for rule in engine.pack.rules} for name in ENVIRONMENTS}
+        self._sheets = {name: _Sheet(rules, levels) for name, levels in self._levels.items()}
 
     def decide(
         self,
@@ -209,31 +250,15 @@ class Decider:
         if found is None:
             if len(self._outcomes) >= _KEPT:
                 self._outcomes.clear()
-            results = self._comparing.compare(evaluation)
-            found = _Outcome(evaluation, msgspec.Raw(canonical(results)), *self._sort(environment, results))
-            self._outcomes[key] = found
+            found = self._outcomes[key] = self._sorted(environment, evaluation)
         return found
 
-    def _sort(
-        self, environment: Environment, results: tuple[RuleResult, ...]
-    ) -> tuple[tuple[Violation, ...], tuple[Violation, ...]]:
-        """Violations and warnings, in the manifest's order."""
-        violations: list[Violation] = []
-        warnings: list[Violation] = []
-        levels = self._levels[environment]
-        for result in results:
-            rule = self._rules.get(result.id)
-            if result.status == "undetermined" or rule is None:
-                # A pack that does not work is a reason to deny, also where the rule itself is off.
-                message = f"{rule.title if rule else result.id}: could not be evaluated."
-                violations.append(_violation(result, "undetermined", message))
-            elif result.status == "fail":
-                level = levels[rule.id]
-                if level == "deny":
-                    violations.append(_violation(result, rule.severity, rule.failure))
-                elif level == "warn":
-                    warnings.append(_violation(result, rule.severity, rule.failure))
-        if set(levels.values()) <= {"off"}:
+    def _sorted(self, environment: Environment, evaluation: Evaluation) -> _Outcome:
+        """Violations and warnings in the manifest's order."""
+        sheet = self._sheets[environment]
+        sheet.put(self._comparing.compare(evaluation))
+        violations = [one for one in sheet.violations if one is not None]
+        if set(self._levels[environment].values()) <= {"off"}:
             violations.append(
                 Violation(
                     rule="policy.empty",
@@ -243,7 +268,12 @@ class Decider:
                     remedy="Add rules to the pack, or name another pack.",
                 )
             )
-        return tuple(violations), tuple(warnings)
+        return _Outcome(
+            evaluation=evaluation,
+            results=msgspec.Raw(b"[%s]" % b",".join(sheet.encoded)),
+            violations=tuple(violations),
+            warnings=tuple([one for one in sheet.warnings if one is not None]),
+        )
 
     def _kept_away(self, weighed: Weighed, environment: Environment, failed: tuple[Violation, ...]) -> list[Waived]:
         """What waivers of advisories keep away: rules that say more than `failed` when no finding is waived.

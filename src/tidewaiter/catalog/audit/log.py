@@ -4,7 +4,7 @@ The checkpoint is in the database and, as `audit/checkpoint`, beside it: an olde
 place, ends before the file does.
 """
 
-import secrets
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -69,7 +69,7 @@ def open_key(files: Places, origin: str) -> LogKey:
     """
     if not files.key.exists():
         # Two homes with the same setting `origin` are two logs, which a witness must tell apart.
-        made = LogKey.generate(f"{origin}/audit/{secrets.token_hex(6)}")
+        made = LogKey.generate(f"{origin}/audit/{os.urandom(6).hex()}")
         durable.write_atomically(files.key, made.secret.encode() + b"\n", mode=0o600)
     key = LogKey.parse(_read(files.key).decode(errors="replace").strip())
     if not files.vkey.exists():

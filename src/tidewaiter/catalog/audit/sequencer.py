@@ -12,12 +12,12 @@
 """
 
 import contextlib
-import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+
+import msgspec
 
 from tidewaiter.catalog.audit import entries as audit
 from tidewaiter.catalog.audit import log as audit_log
@@ -34,7 +34,6 @@ from tidewaiter.signing.tlog.checkpoint import Checkpoint
 from tidewaiter.signing.tlog.note import LogKey
 from tidewaiter.signing.tlog.tiles import Frontier, Tile
 
-_LOG = logging.getLogger("tidewaiter.audit")
 _AT_ONCE = 1024
 """Entries of one transaction: other writers wait for it, some 10 ms."""
 _LOOK_SECONDS = 0.2
@@ -159,7 +158,7 @@ def _broken(why: str) -> IntegrityError:
     )
 
 
-class _Ready(NamedTuple):
+class _Ready(msgspec.Struct, frozen=True):
     """An entry that is logged next, with a document that is to be kept for it."""
 
     data: bytes
@@ -249,7 +248,9 @@ def _run(settings: Settings, stop: threading.Event) -> None:
                     break
         except Exception as error:  # noqa: BLE001  # a thread that ends would let entries wait, and nobody would know
             if str(error) != said:
-                _LOG.warning("audit log: %s; entries wait", error)
+                import logging  # for whoever sequences for long; every command that records something comes by
+
+                logging.getLogger("tidewaiter.audit").warning("audit log: %s; entries wait", error)
             said = str(error)
             stop.wait(_RETRY_SECONDS)
     settle(settings)

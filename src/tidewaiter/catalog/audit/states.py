@@ -239,6 +239,8 @@ TABLES = (
 
 
 def _value(column: str, value: Any) -> Any:  # noqa: ANN401 - of any column
+    if isinstance(value, str) and column not in _JSON:
+        return value  # mostly
     if isinstance(value, dt.datetime):
         return stored_moment(value)
     if isinstance(value, bool):

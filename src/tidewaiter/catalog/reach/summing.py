@@ -249,21 +249,25 @@ class Sums:
         size = self._connection.scalar(select(func.max(period.id))) or 0
         few = size < self.groups.total()
         inside = among(of.component_set_id + 0, self._held) if few else self._inside
-        columns = (*told, period.id, period.digest, of.id, of.digest, of.component_set_id)
+        columns = (*told, period.id, of.id, of.component_set_id)
         used = periods.join(subject, subject.c.id == period[f"{subject.name}_id"])
-        queries = [select(*columns).select_from(used.join(schema.artifact, of.digest == period.digest))]
+        # What is used is the image itself, or what lists it: the digest of the use is that of the image, or is not.
+        queries = [(select(*columns).select_from(used.join(schema.artifact, of.digest == period.digest)), False)]
         if self._indexes:
             above, child = schema.artifact.alias().c, schema.synced_child.c
             through = used.join(above.id.table, above.digest == period.digest)
             through = through.join(schema.synced_child, child.parent_id == above.id)
-            queries.append(select(*columns).select_from(through.join(schema.artifact, of.id == child.child_id)))
-        width = len(told)
+            listed = through.join(schema.artifact, of.id == child.child_id)
+            queries.append((select(*columns, of.digest).select_from(listed), True))
+        width, named = len(told), [column.key for column in told].index("digest")
         uses: dict[int, AnyRow] = {}
         found: dict[str, set[_Meant]] = defaultdict(set)
-        for query in queries:
+        for query, is_listed in queries:
             for row in self._connection.execute(query.where(period.gone_at.is_(None), inside)).all():
                 uses[row[width]] = row
-                found[row[width + 1]].add(_Meant(row[width + 2], row[width + 3], row[width + 4]))
+                digest = row[named]
+                image = _Meant(row[width + 1], row[width + 3] if is_listed else digest, row[width + 2])
+                found[digest].add(image)
         return [uses[number] for number in sorted(uses)], found
 
     @cached_property

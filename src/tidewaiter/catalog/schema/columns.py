@@ -1,6 +1,7 @@
 """What the tables of the catalog are made of: names of constraints, row numbers, digests, points in time."""
 
 import datetime as dt
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import (
@@ -46,10 +47,16 @@ class Moment(TypeDecorator[dt.datetime]):
         moment = value.astimezone(dt.UTC)
         return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
 
-    def process_result_value(self, value: dt.datetime | None, dialect: Dialect) -> dt.datetime | None:  # noqa: ARG002 - the base class names it
-        if value is None:
-            return None
-        return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], dt.datetime | None]:
+        """What is called for each value that is read: of long lists this is much of the time."""
+        read = self.impl_instance.result_processor(dialect, coltype)
+        return _in_utc if read is None else lambda value: _in_utc(read(value))
+
+
+def _in_utc(value: dt.datetime | None) -> dt.datetime | None:
+    if value is None or value.tzinfo is dt.UTC:
+        return value
+    return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
 
 
 def row(**options: Any) -> Column[int]:  # noqa: ANN401 - passed on to Column
