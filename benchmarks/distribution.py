@@ -132,16 +132,17 @@ class Table:
             results.setdefault(name, []).append(timed(commands[name], self.variables))
 
     def show(self) -> None:
-        """Medians, shortest times, ratios of the medians to each peer's and the highest memory."""
+        """Medians, shortest times, ratios of the medians to each peer's, processor time and the highest memory."""
         for task, results in self.seen.items():
             medians = {name: median(seen) for name, seen in results.items()}
             shortest = {name: min(run.seconds for run in seen) for name, seen in results.items()}
+            computing = {name: min(run.computing for run in seen) for name, seen in results.items()}
             memory = {name: peak(seen) for name, seen in results.items()}
             own = medians["tidewaiter"]
             print(task)
             for name, seconds in medians.items():
                 ratio = "" if name == "tidewaiter" else f"   tidewaiter takes {own / seconds:.2f} of it"
-                best = f"(shortest {shortest[name]:.3f} s)"
+                best = f"(shortest {shortest[name]:.3f} s, of processors {computing[name]:.3f} s)"
                 print(f"  {name:<11}{seconds:8.3f} s {best} {memory[name]:7.0f} MB{ratio}")
 
 

@@ -3,7 +3,9 @@ import marshal
 import os
 import subprocess
 import sys
+import threading
 import time
+from functools import partial
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -264,6 +266,56 @@ def test_an_interpreter_that_dies_is_named_with_its_source(interpreter: Interpre
         compiler._children[0].kill()
         with pytest.raises(UndeterminedError, match=r"died compiling /second\.py: signal 9"):
             compiler.compile([("/second.py", b"x = 1\n"), ("/third.py", b"x = 1\n")], lambda *_: None)
+
+
+def test_an_error_of_the_caller_ends_the_work(interpreter: Interpreter) -> None:
+    """What `deliver` raises arrives as it is; what nobody waits for is left out, and the next caller is served."""
+    sources = [(f"/{number}.py", b"x = 1\n") for number in range(100)]
+    read: list[str] = []
+    delivered: list[str] = []
+
+    def lazily(path: str) -> bytes:
+        read.append(path)
+        return b"x = 1\n"
+
+    def refuse(path: str, _: bytes) -> None:
+        raise ValueError(path)
+
+    with Compiler(interpreter, processes=2) as compiler:
+        with pytest.raises(ValueError, match=r"/\d+\.py"):
+            compiler.compile([(path, partial(lazily, path)) for path, _ in sources], refuse)
+        compiler.compile(sources, lambda path, _: delivered.append(path))
+    assert len(read) < len(sources)
+    assert sorted(delivered) == sorted(path for path, _ in sources)
+    assert not [one for one in threading.enumerate() if one.name.startswith("bytecode")]
+
+
+def test_a_closed_compiler_takes_nothing(interpreter: Interpreter) -> None:
+    """Whoever comes too late hears so at once; whoever waits when it is closed waits no longer."""
+    compiler = Compiler(interpreter, processes=1)
+    told: list[str] = []
+    holding, let_go = threading.Event(), threading.Event()
+
+    def held() -> bytes:
+        holding.set()
+        let_go.wait(30)
+        return b"x = 1\n"
+
+    def wait() -> None:
+        try:
+            compiler.compile([(f"/{number}.py", held) for number in range(8 * 4)], lambda *_: None)
+        except RuntimeError as error:
+            told.append(str(error))
+
+    waiting = threading.Thread(target=wait)
+    with compiler:
+        waiting.start()
+        assert holding.wait(30)
+        threading.Timer(0.2, let_go.set).start()
+    waiting.join(30)
+    assert ["closed" in one for one in told] == [True]
+    with pytest.raises(RuntimeError, match="closed"):
+        compiler.compile([("/x.py", b"")], lambda *_: None)
 
 
 def test_an_interpreter_that_cannot_run_says_why(interpreter: Interpreter, tmp_path: Path) -> None:

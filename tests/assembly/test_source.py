@@ -2,13 +2,15 @@
 
 import hashlib
 import subprocess
+import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from tidewaiter.assembly import source
+from tidewaiter.assembly import build, source
 from tidewaiter.core import project
-from tidewaiter.core.errors import ProjectError
+from tidewaiter.core.errors import IntegrityError, ProjectError
 
 TOML = """\
 [image]
@@ -64,6 +66,32 @@ def test_changed_input_is_dirty(repository: project.Project) -> None:
     (repository.directory / ".gitignore").write_text("*.csv\n")
     (repository.directory / "src/data.csv").write_text("1")
     assert source.read(repository).dirty
+
+
+def test_a_second_look_says_what_lies_there(repository: project.Project) -> None:
+    """What Git says at once, and how files lie beside it; whoever needs no answer need not wait for it."""
+    before = source.read(repository)
+    with source.reading(repository, before) as again:
+        assert again() == again() == before
+    (repository.directory / "src/main.py").write_text("print(2)\n")
+    with source.reading(repository, before) as again:
+        assert again() == msgspec.structs.replace(before, dirty=True)
+    with source.reading(repository, before):
+        pass
+    assert not [one for one in threading.enumerate() if one.name == "git"]
+
+
+def test_a_project_that_moves_while_it_is_built_is_an_error(repository: project.Project) -> None:
+    """Another commit, or another project file, than what the build began with."""
+    before = source.read(repository)
+    assert build._unmoved(repository, msgspec.structs.replace(before, dirty=True), before).dirty
+    build._require_same(repository)
+    git(repository.directory, "commit", "-q", "--allow-empty", "-m", "second")
+    with source.reading(repository, before) as again, pytest.raises(IntegrityError, match="changed while it was read"):
+        build._unmoved(repository, before, again())
+    repository.path.write_text(TOML.replace("research", "staging"))
+    with pytest.raises(IntegrityError, match="changed while it was read"):
+        build._require_same(repository)
 
 
 def test_unrelated_change_is_clean(repository: project.Project) -> None:

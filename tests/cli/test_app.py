@@ -77,10 +77,42 @@ def test_a_command_leaves_modules_to_others_that_it_does_not_need(tmp_path: Path
     code = (
         "import sys; from tidewaiter.cli import app; app.run(['copy', 'oci:none', 'oci:to']);"
         "assert 'msgspec' in sys.modules and not {'typing_extensions', 'platform'} & sys.modules.keys();"
-        "import platform, typing_extensions; assert platform.python_version()"
+        "assert not {'msgspec.inspect', 'msgspec._json_schema', 'textwrap'} & sys.modules.keys();"
+        "import platform, typing_extensions; assert platform.python_version();"
+        "import msgspec; assert msgspec.json.schema(int) == {'type': 'integer'};"
+        "assert msgspec.inspect.type_info(int) == msgspec.inspect.IntType();"
+        "from msgspec.json import schema_components; assert callable(schema_components);"
+        "assert not hasattr(msgspec, 'nothing') and not hasattr(msgspec.json, 'nothing')"
     )
     variables = {"PATH": "/usr/bin:/bin", "TIDEWAITER_HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-c", code], check=True, env=variables)
+
+
+def test_addresses_in_urls_are_understood_though_their_library_is_loaded_later(tmp_path: Path) -> None:
+    """urllib.parse is imported without ipaddress, and asks it all the same for what stands in brackets."""
+    code = """
+import contextlib, sys
+from tidewaiter import cli
+
+cli._leave, sys.argv = (lambda codes: None), ["tidewaiter", "copy", "oci:none", "oci:to"]
+with contextlib.suppress(SystemExit):
+    cli.main()
+assert "urllib.parse" in sys.modules and "ipaddress" not in sys.modules
+from urllib.parse import urlsplit
+assert urlsplit("http://[::1]:80/").hostname == "::1"
+for wrong in ("http://[::z]/", "http://[127.0.0.1]/"):
+    try:
+        urlsplit(wrong)
+    except ValueError:
+        continue
+    raise AssertionError(wrong)
+import ipaddress
+assert sys.modules["ipaddress"] is ipaddress and ipaddress.ip_address("::1").is_loopback
+"""
+    variables = {"PATH": "/usr/bin:/bin", "TIDEWAITER_HOME": str(tmp_path)}
+    # Isolated: what a virtual environment loads at its start may bring the library along.
+    code = f"import sys; sys.path[:0] = {sys.path!r}\n{code}"
+    subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True, env=variables, cwd=tmp_path)
 
 
 def test_the_process_ends_after_all_that_a_command_left() -> None:

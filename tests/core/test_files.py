@@ -1,5 +1,6 @@
 """Opening only what is a file."""
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tidewaiter.core.errors import InputError
-from tidewaiter.core.files import open_regular
+from tidewaiter.core.files import open_regular, unnamed
 
 
 def test_a_file_and_a_link_to_one_are_opened(tmp_path: Path) -> None:
@@ -39,3 +40,25 @@ def test_a_socket_and_nothing_stay_errors_of_the_system(tmp_path: Path, monkeypa
             open_regular(Path("socket"))
     with pytest.raises(FileNotFoundError):
         open_regular(tmp_path / "nothing")
+
+
+def test_a_file_without_a_name_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is written and read, also where the file system knows only files with names; its folder must be there."""
+    opened = os.open
+
+    def named(path: str | Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        return opened(path, flags, mode)
+
+    for without in (False, True):
+        if without:
+            monkeypatch.setattr(os, "open", named)
+        with unnamed(tmp_path) as file:
+            file.write(b"content")
+            file.seek(0)
+            assert file.read() == b"content"
+            assert os.fstat(file.fileno()).st_nlink == 0
+        assert not list(tmp_path.iterdir())
+        with pytest.raises(FileNotFoundError):
+            unnamed(tmp_path / "nothing")

@@ -6,7 +6,6 @@ Nothing of a package is run but its Python interpreter, started by `bytecode` fo
 import hashlib
 import os
 import posixpath
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
@@ -168,7 +167,7 @@ class _Builder:
 
         from tidewaiter.assembly.debian import tree
 
-        temporary = root.with_name(f".{root.name}.{secrets.token_hex(4)}")
+        temporary = root.with_name(f".{root.name}.{os.urandom(4).hex()}")
         try:
             with nullcontext() if self._unpacked is not None else self.sharing():
                 items = [item for group in self._recipe.groups for item in self._items(group)]

@@ -8,6 +8,7 @@
 
 import datetime as dt
 import time
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
@@ -84,27 +85,36 @@ class _Layers(msgspec.Struct, frozen=True):
     """Folders that the loader has to search."""
 
 
-def build(bench: Bench, project: Project, *, wanted: Options = options.DEFAULT) -> Build:
+def build(
+    bench: Bench, project: Project, *, wanted: Options = options.DEFAULT, asked: Callable[[], Source] | None = None
+) -> Build:
     """Build the project's image into the store. Nothing is tagged.
+
+    `asked` waits for the answer of `source.reading`, by whoever had Git look at the project already.
 
     Raises:
         TidewaiterError: anything that stands in the way; what was finished is reused next time.
     """
     started, clock_start = clock.now(), time.monotonic()
-    before = source.read(project)  # says at once, before anything is resolved, that there is no commit to build
+    # Says at once, before anything is resolved, that there is no commit to build.
+    before = source.read(project) if asked is None else asked()
     native = standing.native(bench, project, wanted)
     locks = locking.locks_of(bench, project, native, wanted=wanted)
     locks, wanted = locking.settled(locks, wanted, bench.progress)
     content = _collect(project, bench.progress)
-    found = _unmoved(project, before)
+    with source.reading(project, before) as again:
+        _require_same(project)
+        # Git looks once more while layers are made; the builder of a Dockerfile is told what it says.
+        found = before if project.file.build is None else _unmoved(project, before, again())
+        below = standing.under(bench, project, found, locks, wanted=wanted)
+        layers = _Layers(below.parts)
+        if locks.python is not None and below.interpreter is not None:
+            layers = _with_wheels(bench, project, below, locks.python, content=content, native=native, wanted=wanted)
+        layers = _with_content(bench, project, below, layers, content=content, wanted=wanted)
+        if project.file.build is None:
+            found = _unmoved(project, before, again())
     if found.dirty:
         _advise(project, content.models, bench.progress)
-
-    below = standing.under(bench, project, found, locks, wanted=wanted)
-    layers = _Layers(below.parts)
-    if locks.python is not None and below.interpreter is not None:
-        layers = _with_wheels(bench, project, below, locks.python, content=content, native=native, wanted=wanted)
-    layers = _with_content(bench, project, below, layers, content=content, wanted=wanted)
 
     created = _created(bench.settings, found.committed)
     written = image.write(
@@ -146,16 +156,25 @@ def _collect(project: Project, progress: Progress) -> _Content:
     return _Content(files, package, models.collect(project, progress))
 
 
-def _unmoved(project: Project, before: Source) -> Source:
-    """The source after everything was read; raises `IntegrityError` when it is another commit or project file.
+def _moved(project: Project) -> IntegrityError:
+    return IntegrityError(
+        f"{project.directory} changed while it was read", next_step="Let the checkout finish, then build again."
+    )
+
+
+def _require_same(project: Project) -> None:
+    """Raise `IntegrityError` when the project file is another one by now."""
+    if projects.load(project.directory).file != project.file:
+        raise _moved(project)
+
+
+def _unmoved(project: Project, before: Source, after: Source) -> Source:
+    """The source after everything was read; raises `IntegrityError` when it is another commit.
 
     What differed from the commit before or after the reading counts as different.
     """
-    after = source.read(project, before)
-    if after.commit != before.commit or projects.load(project.directory).file != project.file:
-        raise IntegrityError(
-            f"{project.directory} changed while it was read", next_step="Let the checkout finish, then build again."
-        )
+    if after.commit != before.commit:
+        raise _moved(project)
     return msgspec.structs.replace(after, dirty=before.dirty or after.dirty)
 
 

@@ -8,14 +8,11 @@ interpreter only: PEP 552 unchecked-hash headers, stable marshal data. No source
 import os
 import queue
 import resource
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +21,7 @@ from typing import BinaryIO, Self, cast
 from tidewaiter.assembly.bytecode import Interpreter, Source, bytecode_path
 from tidewaiter.core import limits, settings
 from tidewaiter.core.errors import DeadlineError, InputError, MissingToolError, UndeterminedError
+from tidewaiter.core.files import unnamed
 from tidewaiter.core.progress import SILENT, Progress
 
 _BOUNDED = """\
@@ -83,6 +81,8 @@ def sandboxed(interpreter: Interpreter, options: Sequence[str], script: Path) ->
     Raises:
         MissingToolError: bwrap is not installed.
     """
+    import shutil
+
     bwrap = shutil.which("bwrap", path=settings.tool_environment().get("PATH"))
     if bwrap is None:
         raise MissingToolError(
@@ -118,6 +118,16 @@ def _command(interpreter: Interpreter) -> list[str]:
     return [str(loader), "--inhibit-cache", "--library-path", libraries, str(python), *options, str(_COMPILER)]
 
 
+def _last_words_file() -> BinaryIO:
+    """What an interpreter writes its errors to."""
+    try:
+        return unnamed(Path(settings.tool_environment().get("TMPDIR") or "/tmp"))  # noqa: S108  # has no name there
+    except OSError:
+        import tempfile  # knows of other folders; brings more along than a small app's build waits for
+
+        return cast("BinaryIO", tempfile.TemporaryFile())
+
+
 class _Child:
     """One running interpreter. Not thread-safe: one thread at a time asks."""
 
@@ -128,7 +138,7 @@ class _Child:
         """Time spent on finished sources; waiting for the next one, for example for a download, does not count."""
         self.late = ""
         command = _command(interpreter)
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the child
+        self._errors = _last_words_file()  # closed with the child
         # Hash seed and home only: nothing of the caller's environment reaches the compiler.
         environment = {"PYTHONHOME": str(self._rootfs / "usr"), "PYTHONHASHSEED": "0", "PYTHONCOERCECLOCALE": "0"}
         try:
@@ -267,7 +277,13 @@ def _cannot_run(interpreter: Interpreter, reason: str) -> MissingToolError:
     )
 
 
-_Answers = Future[list[tuple[str, bytes]]]
+class _Asked:
+    """What one caller of `Compiler.compile` waits for."""
+
+    def __init__(self) -> None:
+        self.wanted = True
+        """Whether the caller is still there."""
+        self.answers: queue.SimpleQueue[list[tuple[str, bytes]] | BaseException] = queue.SimpleQueue()
 
 
 def _batches(sources: Iterable[tuple[str, Source]]) -> Iterator[list[tuple[str, Source]]]:
@@ -290,7 +306,9 @@ class Compiler:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._failure: UndeterminedError | None = None
-        self._pool: ThreadPoolExecutor | None = None
+        self._started = False
+        self._threads: list[threading.Thread] = []
+        self._waiting: queue.SimpleQueue[tuple[_Asked, Sequence[tuple[str, Source]]] | None] = queue.SimpleQueue()
         self._watchdog = threading.Thread(target=self._watch, name="bytecode-watchdog", daemon=True)
 
     def __enter__(self) -> Self:
@@ -299,17 +317,31 @@ class Compiler:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
         with self._lock:
-            pool, children = self._pool, list(self._children)
+            self._stop.set()
+            threads, children = list(self._threads), list(self._children)
         if kind is not None:
             for child in children:
                 child.kill()
-        if pool is not None:
-            pool.shutdown(wait=True, cancel_futures=True)
+        self._abandon()
+        for _ in threads:
+            self._waiting.put(None)
+        for thread in threads:
+            thread.join()
+        if self._watchdog.ident is not None:  # it was started
             self._watchdog.join()
         for child in children:
             child.close()
+
+    def _abandon(self) -> None:
+        """Answer what no thread has begun with: nobody will."""
+        while True:
+            try:
+                job = self._waiting.get_nowait()
+            except queue.Empty:
+                return
+            if job is not None:
+                job[0].answers.put(RuntimeError("the compiler was closed"))
 
     def compile(self, sources: Iterable[tuple[str, Source]], deliver: Deliver) -> None:
         """Compile `sources` (path in the image, source) and hand `deliver` each path with its bytecode.
@@ -321,40 +353,61 @@ class Compiler:
             MissingToolError: the interpreter cannot run here.
             UndeterminedError: it died or took too long.
         """
-        pool = self._start()
-        waiting: set[_Answers] = set()
+        self._start()
+        asked = _Asked()
+        waiting = 0
         try:
             for batch in _batches(sources):
-                waiting.add(pool.submit(self._batch, batch))
-                if len(waiting) >= _AHEAD * self._processes:
-                    waiting = self._collect(waiting, deliver)
-            while waiting:
-                waiting = self._collect(waiting, deliver)
+                self._submit(asked, batch)
+                waiting += 1
+                if waiting >= _AHEAD * self._processes:
+                    self._collect(asked, deliver)
+                    waiting -= 1
+            for _ in range(waiting):
+                self._collect(asked, deliver)
         finally:
-            for future in waiting:
-                future.cancel()
+            asked.wanted = False
 
     @staticmethod
-    def _collect(waiting: set[_Answers], deliver: Deliver) -> set[_Answers]:
-        done, rest = wait(waiting, return_when=FIRST_COMPLETED)
-        for future in done:
-            for path, compiled in future.result():
-                deliver(path, compiled)
-        return rest
+    def _collect(asked: _Asked, deliver: Deliver) -> None:
+        answer = asked.answers.get()
+        if isinstance(answer, BaseException):
+            raise answer
+        for path, compiled in answer:
+            deliver(path, compiled)
 
-    def _start(self) -> ThreadPoolExecutor:
+    def _submit(self, asked: _Asked, batch: Sequence[tuple[str, Source]]) -> None:
         with self._lock:
+            if self._stop.is_set():
+                raise RuntimeError("the compiler is closed")
+            self._waiting.put((asked, batch))
+            # One thread more than there are interpreters reads what the next of them will get.
+            if len(self._threads) <= self._processes:
+                self._threads.append(threading.Thread(target=self._work, name="bytecode", daemon=True))
+                self._threads[-1].start()
+
+    def _work(self) -> None:
+        """Compile batch after batch, until there are no more."""
+        while (job := self._waiting.get()) is not None:
+            asked, batch = job
+            try:
+                asked.answers.put(self._batch(batch) if asked.wanted else [])
+            except BaseException as error:  # noqa: BLE001  # handed to the caller, who waits
+                asked.answers.put(error)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._stop.is_set():
+                raise RuntimeError("the compiler is closed")
             if self._failure is not None:
                 raise self._failure
-            if self._pool is None:
+            if not self._started:
                 try:
                     self._start_children()
                 except UndeterminedError as error:
                     self._failure = error
                     raise
-                # One thread more than there are interpreters reads what the next of them will get.
-                self._pool = ThreadPoolExecutor(self._processes + 1, thread_name_prefix="bytecode")
-            return self._pool
+                self._started = True
 
     def _start_children(self) -> None:
         self._interpreter.root()  # whatever is wrong with it is said before anything is started

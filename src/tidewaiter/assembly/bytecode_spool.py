@@ -2,7 +2,6 @@
 
 import io
 import os
-import tempfile
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +9,7 @@ from typing import Self
 
 from tidewaiter.assembly.bytecode import bytecode_path
 from tidewaiter.core import durable
+from tidewaiter.core.files import unnamed
 from tidewaiter.oci.layer import Opener
 
 
@@ -23,7 +23,7 @@ class Spool:
         """Size and opener by absolute path in the image."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by __exit__
+            self._file = unnamed(folder)  # closed by __exit__
         except OSError as error:
             raise durable.storage_error(error, str(folder)) from error
 

@@ -72,6 +72,8 @@ class LayerCache:
         self._directory = directory
         self._progress = progress
         self._remote = remote
+        self.before_making: Callable[[], None] | None = None
+        """Called once, when a layer is to be made: the time to get ready what comes after it."""
 
     def _path(self, key: Key) -> Path:
         return self._directory / f"{name_of(key)}.json"
@@ -153,6 +155,9 @@ class LayerCache:
             known = self._known(key) or self._fetched(key)
             if known is not None:
                 return known, True
+            called, self.before_making = self.before_making, None
+            if called is not None:
+                called()
             with self.store.writer() as writer:
                 info = make(writer)
                 writer.commit(info.digest, size=info.size)

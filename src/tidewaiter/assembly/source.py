@@ -5,11 +5,12 @@ import os
 import re
 import stat
 import subprocess
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -61,7 +62,7 @@ class Source(msgspec.Struct, frozen=True):
         )
 
 
-class _Held(NamedTuple):
+class _Held(msgspec.Struct, frozen=True):
     """What was found out about inputs that lie beside what the commit holds of them."""
 
     dirty: bool = False
@@ -72,7 +73,7 @@ class _Held(NamedTuple):
 _DIFFERS = _Held(dirty=True)
 
 
-class _Answer(NamedTuple):
+class _Answer(msgspec.Struct, frozen=True):
     """What one git command printed; `refused` when it ended badly."""
 
     text: str
@@ -91,41 +92,54 @@ class _Answer(NamedTuple):
         return "" if self.refused is not None else self.text.strip().partition("\n")[0]
 
 
-def _ask(directory: Path, *commands: Sequence[str]) -> list[_Answer]:
-    """What git answers to each of `commands`, which run at the same time.
+@contextmanager
+def _asking(directory: Path, *commands: Sequence[str]) -> Iterator[Callable[[], list[_Answer]]]:
+    """Ask git `commands`, which run at the same time and beside the block; what is yielded waits for the answers.
 
     Raises:
         MissingToolError: git is not installed.
-        DeadlineError: it took too long.
+        DeadlineError: it took too long once it was waited for.
     """
     environment = {**settings.tool_environment(), **_LITERAL}
-    deadline = time.monotonic() + _SECONDS
     running: list[subprocess.Popen[bytes]] = []
-    answers = []
     with ExitStack() as stack:
         try:
             for command in commands:
                 line = ["git", *_SAFE, "-C", str(directory), *command]
-                process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+                try:
+                    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+                except FileNotFoundError as error:
+                    raise MissingToolError(
+                        "git is not installed", next_step="Install git, then run the command again."
+                    ) from error
                 running.append(stack.enter_context(process))
-            for process in running:
-                out, errors = process.communicate(timeout=max(0.0, deadline - time.monotonic()))
-                refused = None
-                if process.returncode:
-                    refused = subprocess.CalledProcessError(process.returncode, process.args, out, errors)
-                answers.append(_Answer(out.decode(errors="surrogateescape"), refused))
-        except FileNotFoundError as error:
-            raise MissingToolError(
-                "git is not installed", next_step="Install git, then run the command again."
-            ) from error
-        except subprocess.TimeoutExpired as error:
-            raise DeadlineError(
-                f"git took over {_SECONDS} s in {directory}", next_step="Look for a hanging file system or a huge tree."
-            ) from error
+            yield partial(_answers, directory, running)
         finally:
             for process in running:
                 process.kill()  # does nothing to those that have ended
+
+
+def _answers(directory: Path, running: Sequence["subprocess.Popen[bytes]"]) -> list[_Answer]:
+    deadline = time.monotonic() + _SECONDS
+    answers = []
+    try:
+        for process in running:
+            out, errors = process.communicate(timeout=max(0.0, deadline - time.monotonic()))
+            refused = None
+            if process.returncode:
+                refused = subprocess.CalledProcessError(process.returncode, process.args, out, errors)
+            answers.append(_Answer(out.decode(errors="surrogateescape"), refused))
+    except subprocess.TimeoutExpired as error:
+        raise DeadlineError(
+            f"git took over {_SECONDS} s in {directory}", next_step="Look for a hanging file system or a huge tree."
+        ) from error
     return answers
+
+
+def _ask(directory: Path, *commands: Sequence[str]) -> list[_Answer]:
+    """What git answers to each of `commands`, which run at the same time; errors as in `_asking`."""
+    with _asking(directory, *commands) as answers:
+        return answers()
 
 
 def _git(directory: Path, *arguments: str) -> str:
@@ -327,13 +341,23 @@ def _require_repository(directory: Path) -> None:
         ) from error
 
 
-def read(project: Project, before: Source | None = None) -> Source:
-    """The commit that `project` is at; branch and remote, which are for the record only, as `before` says.
+def read(project: Project) -> Source:
+    """The commit that `project` is at; errors as in `reading`."""
+    with reading(project) as found:
+        return found()
+
+
+@contextmanager
+def reading(project: Project, before: Source | None = None) -> Iterator[Callable[[], Source]]:
+    """Ask Git which commit `project` is at, while the block does something else; what is yielded waits for the answer.
+
+    Files are compared as soon as Git has answered, whenever that is waited for.
+    Branch and remote, which are for the record only, are as `before` says.
 
     Raises:
         ProjectError: the folder is in no Git repository, or the repository has no commit.
     """
-    directory, names = project.directory, _asked(project)
+    names = _asked(project)
     commands: list[Sequence[str]] = [
         ("log", "-1", "--format=%H %ct %an", "HEAD"),
         (*_STATUS, "--", *names),
@@ -342,7 +366,34 @@ def read(project: Project, before: Source | None = None) -> Source:
     if before is None:
         commands += [("symbolic-ref", "--short", "-q", "HEAD"), ("config", "--get", "remote.origin.url")]
         commands += [("rev-parse", "--show-prefix")]
-    head, status, listed, *record = _ask(directory, *commands)
+    with _asking(project.directory, *commands) as answers:
+        found: list[Source] = []
+        failed: list[BaseException] = []
+
+        def look() -> None:
+            try:
+                found.append(_source(project, before, answers()))
+            except BaseException as error:  # noqa: BLE001  # raised where the answer is waited for
+                failed.append(error)
+
+        def wait() -> Source:
+            looking.join()
+            if failed:
+                raise failed[0]
+            return found[0]
+
+        looking = threading.Thread(target=look, name="git")
+        looking.start()
+        try:
+            yield wait
+        finally:
+            looking.join()
+
+
+def _source(project: Project, before: Source | None, answers: Sequence[_Answer]) -> Source:
+    """What Git's answers to the questions of `reading` say, beside the files as they lie there now."""
+    directory = project.directory
+    head, status, listed, *record = answers
     commit, committed, author = (*head.first.split(" ", 2), "", "")[:3]
     if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit):
         _require_repository(directory)

@@ -4,6 +4,7 @@ import atexit
 import gc
 import os
 import sys
+from types import ModuleType
 
 _OBJECTS = 50_000
 """New objects between two collections. Python's 700 have it look, while modules load, again and again for nothing."""
@@ -24,9 +25,29 @@ def _leave(codes: list[int]) -> None:
     os._exit(codes[0])
 
 
+def _import_urllib() -> None:
+    """Import urllib.parse, which pathlib needs, without ipaddress: it asks that for nothing but hosts in brackets."""
+    if "ipaddress" in sys.modules:
+        return
+    later = ModuleType("ipaddress")
+
+    def found(name: str) -> object:
+        from importlib import import_module
+
+        return getattr(import_module("ipaddress"), name)
+
+    later.__getattr__ = found  # type: ignore[method-assign]  # PEP 562
+    sys.modules["ipaddress"] = later
+    try:
+        import urllib.parse  # noqa: F401
+    finally:
+        del sys.modules["ipaddress"]
+
+
 def main() -> None:
     """Entry point of `tidewaiter`."""
     gc.set_threshold(_OBJECTS)
+    _import_urllib()
     codes: list[int] = []
     atexit.register(_leave, codes)  # the first, so that it comes when threads have ended and all others were called
     from tidewaiter.cli.app import run

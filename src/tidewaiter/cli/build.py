@@ -1,22 +1,21 @@
 """`lock` and `build`: from a folder with a commit to an image in the store."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from tidewaiter.assembly import python_lock
-from tidewaiter.assembly.build import Build
-from tidewaiter.assembly.options import Options
+from tidewaiter.assembly import source
 from tidewaiter.cli import console
 from tidewaiter.cli.console import Format, emit, emit_json, size
 from tidewaiter.cli.parameters import Parameter
-from tidewaiter.cli.workshop import workshop
 from tidewaiter.core import project as projects
 from tidewaiter.oci.compression import Compression
-from tidewaiter.oci.manifest import Platform
-from tidewaiter.pipelines import bounding, building
+
+if TYPE_CHECKING:
+    from tidewaiter.assembly.build import Build
+    from tidewaiter.assembly.options import Options
 
 
-def document(made: Build) -> dict[str, object]:
+def document(made: "Build") -> dict[str, object]:
     """The JSON shape of a finished build."""
     return {
         "reference": made.reference,
@@ -38,7 +37,7 @@ def document(made: Build) -> dict[str, object]:
     }
 
 
-def summary(made: Build) -> list[str]:
+def summary(made: "Build") -> list[str]:
     """What a person wants to know of a build, as lines."""
     total = sum(part.info.size for part in made.parts)
     built = sum(not part.reused for part in made.parts)
@@ -54,8 +53,11 @@ def summary(made: Build) -> list[str]:
 PlatformName = Literal["linux/amd64", "linux/arm64"]
 
 
-def options(compression: Compression, platform: PlatformName, *, bytecode: bool | None) -> Options:
+def options(compression: Compression, platform: PlatformName, *, bytecode: bool | None) -> "Options":
     """What the options of `build` and `ci` ask for."""
+    from tidewaiter.assembly.options import Options
+    from tidewaiter.oci.manifest import Platform
+
     system, _, architecture = platform.partition("/")
     return Options(compression=compression, platform=Platform(os=system, architecture=architecture), bytecode=bytecode)
 
@@ -84,9 +86,14 @@ def build(
         output: text or json.
     """
     opened = projects.load(project)
-    with workshop() as shop:
-        made = building.build(shop, opened, options(compression, platform, bytecode=bytecode))
-        building.list_in_store(shop, made.name, made.tag, made.image)
+    with source.reading(opened) as asked:
+        # Git looks at the project while all that builds is loaded.
+        from tidewaiter.cli.workshop import workshop
+        from tidewaiter.pipelines import bounding, building
+
+        with workshop() as shop:
+            made = building.build(shop, opened, options(compression, platform, bytecode=bytecode), asked=asked)
+            building.list_in_store(shop, made.name, made.tag, made.image)
     bounding.keep(shop.settings, made, shop.progress)
     if provenance is not None:
         building.write_provenance(made, provenance, pipeline_run=shop.settings.pipeline_run)
@@ -126,6 +133,10 @@ def lock(
         bytecode: whether images from this lock have compiled Python files; as the lock said when not given.
         output: text or json.
     """
+    from tidewaiter.assembly import python_lock
+    from tidewaiter.cli.workshop import workshop
+    from tidewaiter.pipelines import building
+
     opened = projects.load(project)
     with workshop() as shop:
         locked = building.lock(shop, opened, wanted=options("gzip", platform, bytecode=bytecode))

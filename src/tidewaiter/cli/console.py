@@ -4,7 +4,6 @@ import os
 import sys
 import threading
 import time
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,7 +23,13 @@ _PLAIN_SECONDS = 5.0
 
 def shown(text: str, *, keep: str = "\t") -> str:
     """`text` without what could steer a terminal or hide in it: control, bidirectional and invisible characters."""
-    return "".join(c if c.isprintable() or c in keep or unicodedata.category(c) == "Zs" else "?" for c in text)
+    strange = {c for c in text if not c.isprintable() and c not in keep}
+    if not strange:
+        return text
+    import unicodedata  # a library of its own, which hardly any text needs
+
+    harmful = {c for c in strange if unicodedata.category(c) != "Zs"}
+    return "".join("?" if c in harmful else c for c in text)
 
 
 @contextmanager

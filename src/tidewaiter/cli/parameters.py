@@ -12,7 +12,7 @@ is written out. What follows `--` are arguments.
 import types
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from tidewaiter.core.errors import InputError
 
@@ -43,29 +43,47 @@ class Parameter:
         self.allow_leading_hyphen = allow_leading_hyphen
 
 
-class _Kind(NamedTuple):
+# Plain classes: this is loaded for every command, and making a named tuple takes longer than all its use.
+
+
+class _Kind:
     """What a value may be: one of `choices`, or whatever `convert` takes; several of them when `repeated`."""
 
-    convert: type
-    choices: tuple[str, ...]
-    repeated: bool
+    __slots__ = ("choices", "convert", "repeated")
+
+    def __init__(self, convert: type, choices: tuple[str, ...], *, repeated: bool) -> None:
+        self.convert = convert
+        self.choices = choices
+        self.repeated = repeated
 
     @property
     def metavar(self) -> str:
         return "CHOICE" if self.choices else _METAVARS[self.convert]
 
 
-class Described(NamedTuple):
+class Described:
     """One parameter of the function."""
 
-    name: str
-    kind: _Kind
-    default: Any
-    """`_NO_DEFAULT` when it must be given."""
-    options: tuple[str, ...]
-    """How an option is spelled; empty for an argument."""
-    negative: str
-    help: str
+    __slots__ = ("default", "help", "kind", "name", "negative", "options")
+
+    def __init__(
+        self,
+        name: str,
+        kind: _Kind,
+        default: Any,  # noqa: ANN401  # whatever the parameter's type is
+        *,
+        options: tuple[str, ...],
+        negative: str,
+        help: str,  # noqa: A002  # as in `Parameter`
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.default = default
+        """`_NO_DEFAULT` when it must be given."""
+        self.options = options
+        """How an option is spelled; empty for an argument."""
+        self.negative = negative
+        self.help = help
 
     @property
     def label(self) -> str:
@@ -122,7 +140,8 @@ def _kind(hint: Any) -> _Kind:  # noqa: ANN401  # any annotation
     if get_origin(hint) is tuple:
         inner, ellipsis = get_args(hint)
         if ellipsis is ...:
-            return _kind(inner)._replace(repeated=True)
+            one = _kind(inner)
+            return _Kind(one.convert, one.choices, repeated=True)
     if get_origin(hint) is Literal:
         return _Kind(str, get_args(hint), repeated=False)
     if hint is not bool and hint not in _METAVARS:
@@ -199,7 +218,8 @@ class CommandLine:
         negative = ""
         if kind.convert is bool:
             negative = f"--no-{options[0].lstrip('-')}" if extra.negative is None else extra.negative
-        return Described(name, kind, default, options, negative, extra.help or self._texts.get(name, ""))
+        described = extra.help or self._texts.get(name, "")
+        return Described(name, kind, default, options=options, negative=negative, help=described)
 
     def help(self) -> str:
         """The help page."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import IO, Literal, Protocol
+from typing import IO, TYPE_CHECKING, Literal, Protocol
 from urllib.parse import urlencode
 
 import msgspec
@@ -20,7 +20,6 @@ from tidewaiter.core.errors import InputError, IntegrityError, LimitError, Netwo
 from tidewaiter.distribution import credentials as stored
 from tidewaiter.distribution import refusals
 from tidewaiter.distribution.api import Api
-from tidewaiter.distribution.blobs import Download, File
 from tidewaiter.distribution.credentials import Credentials
 from tidewaiter.oci import digest as digests
 from tidewaiter.oci import manifest as documents
@@ -29,6 +28,9 @@ from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.manifest import Descriptor, Index
 from tidewaiter.oci.reference import RegistryReference
 from tidewaiter.transport.client import Client, Response, StreamedResponse
+
+if TYPE_CHECKING:
+    from tidewaiter.distribution.blobs import Download
 
 _MANIFEST_ACCEPT = ", ".join([*sorted(documents.MANIFEST_TYPES), *sorted(documents.INDEX_TYPES)])
 _CHUNK = 1 << 20
@@ -325,7 +327,9 @@ class Repository:
             )
         return response.status == 200
 
-    def _download(self, digest: Digest, *, size: int | None, offset: int = 0, verify: bool = True) -> Download:
+    def _download(self, digest: Digest, *, size: int | None, offset: int = 0, verify: bool = True) -> "Download":
+        from tidewaiter.distribution.blobs import Download
+
         path, scope = self._path("blobs", digest), self._scope()
 
         def ask(position: int) -> StreamedResponse:
@@ -346,6 +350,8 @@ class Repository:
             NotFoundError: there is no such blob.
             NetworkError: the registry could not be asked, or refused.
         """
+        from tidewaiter.distribution.blobs import File
+
         return io.BufferedReader(File(self._download(digest, size=None, offset=offset)), _CHUNK)
 
     def read(self, digest: Digest, *, limit: int = limits.MANIFEST_BYTES) -> bytes:

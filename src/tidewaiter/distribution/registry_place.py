@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 
 from tidewaiter.core import limits
 from tidewaiter.core.errors import IntegrityError, NotFoundError
-from tidewaiter.distribution import attached
 from tidewaiter.distribution.blob_places import BlobPlaces
 from tidewaiter.distribution.endpoints import Pieces, Source
 from tidewaiter.distribution.registry import RawManifest, Repository
@@ -154,6 +153,8 @@ class RegistryPlace:
 
     def attach(self, tag: str, descriptor: Descriptor, data: bytes) -> None:
         """Let a tag of cosign's name a manifest, together with what others attached; errors as in `attached.add`."""
+        from tidewaiter.distribution import attached
+
         ours = RawManifest(data, descriptor.media_type, descriptor.digest)
         attached.add(self.repository, tag, ours, lambda _: None)  # its blobs are here already
 

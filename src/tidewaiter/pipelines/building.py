@@ -1,6 +1,8 @@
 """Step: project to image in the store, with its build recorded."""
 
 import datetime as dt
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -12,6 +14,7 @@ from tidewaiter.assembly.build import Build
 from tidewaiter.assembly.foreign import Images
 from tidewaiter.assembly.options import Options
 from tidewaiter.assembly.python_lock import PythonLock
+from tidewaiter.assembly.source import Source
 from tidewaiter.catalog import built, glance
 from tidewaiter.catalog.records import BuildRecord, BuiltLayer, CiRun, Material, Visibility
 from tidewaiter.core import durable
@@ -107,16 +110,19 @@ def build(
     *,
     builder: str = provenance.LOCAL_BUILDER,
     images: Images | None = None,
+    asked: Callable[[], Source] | None = None,
 ) -> Build:
     """Build `project`, record the build, and let its tag mean the image in the catalog, not yet cleared.
 
     A build that made nothing new, of a commit whose build is recorded, is not recorded once more. `builder` names who
-    builds it; `images` says what names of images mean, in the place of the registries.
+    builds it; `images` says what names of images mean, in the place of the registries; `asked` as in `assembly.build`.
 
     Raises:
         TidewaiterError: as `assembly.build.build`; nothing is recorded or tagged then.
     """
-    made = assembly.build(bench_of(workshop, images), project, wanted=wanted)
+    bench = bench_of(workshop, images)
+    bench.layers.before_making = _load_recording
+    made = assembly.build(bench, project, wanted=wanted, asked=asked)
     around = surroundings.of_settings(workshop.settings)
     for line in surroundings.warnings(made.source, around):
         workshop.progress.note(f"warning: {line}")
@@ -126,6 +132,17 @@ def build(
         _remember(workshop, record, made.tag)
     _warn_of_base(workshop, made)
     return made
+
+
+def _load_recording() -> None:
+    """Load what signs the audit log at the end, in a thread: there is time while the image's interpreter starts."""
+    from threading import Thread
+
+    def load() -> None:
+        with suppress(ImportError):  # said when it is needed
+            import tidewaiter.catalog.audit.sequencer  # noqa: F401
+
+    Thread(target=load, name="loading").start()
 
 
 def _warn_of_base(workshop: Workshop, made: Build) -> None:

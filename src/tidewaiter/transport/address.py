@@ -2,7 +2,6 @@
 
 from binascii import b2a_base64
 from functools import lru_cache
-from ipaddress import ip_address
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 import msgspec
@@ -91,6 +90,8 @@ def is_default(scheme: str, port: int) -> bool:
 
 def is_loopback(host: str) -> bool:
     """Whether a host is this machine: `localhost`, or an address of its loopback."""
+    from ipaddress import ip_address  # takes longer to load than a short request to make, and most need none
+
     try:
         return ip_address(host).is_loopback
     except ValueError:

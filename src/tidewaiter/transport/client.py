@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import Protocol, Self
 
 import msgspec
 
@@ -41,7 +41,7 @@ class Timeouts(msgspec.Struct, frozen=True):
     upload_end: float = limits.UPLOAD_END_SECONDS
 
 
-class Told(NamedTuple):
+class Told(msgspec.Struct, frozen=True):
     """What an answer says without its body. Header names are lower-case."""
 
     status: int

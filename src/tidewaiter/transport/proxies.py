@@ -22,9 +22,8 @@ class Proxies(msgspec.Struct, frozen=True):
         (its subdomains only), an address or a network in CIDR notation; a port behind it narrows it.
         """
         scheme, host, port = address.origin(url)
-        if any(_matches(entry, host, port) for entry in self.direct):
-            return ""
-        return self.https if scheme == "https" else self.http
+        proxy = self.https if scheme == "https" else self.http
+        return "" if not proxy or any(_matches(entry, host, port) for entry in self.direct) else proxy
 
 
 def read(variables: Mapping[str, str]) -> Proxies:

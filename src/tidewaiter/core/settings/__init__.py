@@ -4,13 +4,13 @@ A value comes from the variable, else from `settings.toml` in the home, else fro
 `docs/reference/settings.md` is compared with `SETTINGS` by a test.
 """
 
+from typing import TYPE_CHECKING
+
 from tidewaiter.core.settings.database import DatabaseUrl
 from tidewaiter.core.settings.home import Home
 from tidewaiter.core.settings.loading import Settings, load, load_home, processors
 from tidewaiter.core.settings.reading import LogFormat, log_format
-from tidewaiter.core.settings.sources import ScheduleTable, SourceTable
 from tidewaiter.core.settings.table import SETTINGS, Setting
-from tidewaiter.core.settings.tables import TABLES, EnvironmentTable
 from tidewaiter.core.settings.variables import (
     api_token,
     authority_variables,
@@ -34,6 +34,10 @@ from tidewaiter.core.settings.variables import (
     tracing,
     unknown_variables,
 )
+
+if TYPE_CHECKING:
+    from tidewaiter.core.settings.sources import ScheduleTable, SourceTable
+    from tidewaiter.core.settings.tables import TABLES, EnvironmentTable
 
 __all__ = [
     "SETTINGS",
@@ -72,3 +76,14 @@ __all__ = [
     "tracing",
     "unknown_variables",
 ]
+
+_TABLES = {"ScheduleTable": "sources", "SourceTable": "sources", "EnvironmentTable": "tables", "TABLES": "tables"}
+"""Modules of what only a home with a `settings.toml`, or a server, needs: every command loads this package."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _TABLES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_TABLES[name]}"), name)

@@ -1,10 +1,9 @@
 """Settings of a server that say who gets in: its address, limits, an OIDC provider, CI jobs."""
 
-import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
@@ -12,7 +11,11 @@ from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError
 from tidewaiter.core.settings import reading
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+
+    Network = IPv4Network | IPv6Network
+
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.ENVIRONMENT_PATTERN_LENGTH)]
 _Some = Annotated[tuple[_Text, ...], msgspec.Meta(min_length=1, max_length=limits.ENVIRONMENT_PATTERNS)]
 _ISSUER = r"https?://[A-Za-z0-9.:\[\]_-]{1,259}(?:/[A-Za-z0-9._~/%-]{0,200})?"
@@ -44,7 +47,7 @@ class AccessSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     public_url: str = ""
     """Without a slash at its end; empty when clients speak to this server itself."""
-    trusted_proxies: tuple[Network, ...] = ()
+    trusted_proxies: "tuple[Network, ...]" = ()
     requests_per_second: int = 100
     """0: as many as come."""
     token_days: int = 365
@@ -110,7 +113,9 @@ def _address(text: str) -> str:
     return address.lower()
 
 
-def _network(text: str) -> Network:
+def _network(text: str) -> "Network":
+    import ipaddress
+
     try:
         return ipaddress.ip_network(text.strip())
     except ValueError as error:
@@ -118,3 +123,12 @@ def _network(text: str) -> Network:
             f"TIDEWAITER_TRUSTED_PROXIES: {text.strip()[:80]!a} is no address",
             next_step="Write addresses or networks, as 10.0.0.7 or 10.1.0.0/16, between commas.",
         ) from error
+
+
+def __getattr__(name: str) -> object:
+    """`Network`: what addresses are made of is loaded for a server only."""
+    if name != "Network":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ipaddress import IPv4Network, IPv6Network
+
+    return IPv4Network | IPv6Network

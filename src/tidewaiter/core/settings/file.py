@@ -5,7 +5,6 @@ from pathlib import Path
 from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError
 from tidewaiter.core.settings.table import SETTINGS
-from tidewaiter.core.settings.tables import TABLES
 
 
 def read_file(path: Path) -> dict[str, object]:
@@ -22,6 +21,8 @@ def read_file(path: Path) -> dict[str, object]:
     if len(data) > limits.PROJECT_FILE_BYTES:
         raise InputError(f"{path} is over {limits.PROJECT_FILE_BYTES} bytes", next_step="Keep only settings in it.")
     import tomllib
+
+    from tidewaiter.core.settings.tables import TABLES
 
     try:
         content = tomllib.loads(data.decode())

@@ -1,7 +1,9 @@
 """All settings of a command: from the environment, else from `settings.toml`, else the default."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -9,17 +11,18 @@ from tidewaiter.core import sizes
 from tidewaiter.core.environments import ENVIRONMENTS, Environment
 from tidewaiter.core.errors import InputError
 from tidewaiter.core.settings import continuous, reading
-from tidewaiter.core.settings import notices as notice_tables
 from tidewaiter.core.settings.access import AccessSettings, CiTable, GroupTable, access
 from tidewaiter.core.settings.database import DatabaseUrl, database_url
 from tidewaiter.core.settings.file import read_file
 from tidewaiter.core.settings.home import Home, default_home
-from tidewaiter.core.settings.notices import Mail, NoticeTable
 from tidewaiter.core.settings.pipelines import PipelineSettings, TeamTable, pipelines
 from tidewaiter.core.settings.reading import LogFormat
-from tidewaiter.core.settings.sources import ScheduleTable, SourceTable, checked_schedules, checked_sources
 from tidewaiter.core.settings.table import FROM_CI, SETTINGS, STRICTEST
-from tidewaiter.core.settings.tables import EnvironmentTable, RepositoryTable, environments, repositories, tables
+
+if TYPE_CHECKING:
+    from tidewaiter.core.settings.notices import Mail, NoticeTable
+    from tidewaiter.core.settings.sources import ScheduleTable, SourceTable
+    from tidewaiter.core.settings.tables import EnvironmentTable, RepositoryTable
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -81,8 +84,8 @@ class Settings(msgspec.Struct, frozen=True):
     """Address of the server, without a slash at its end; empty: commands work on the home."""
     token_file: Path | None
     server_key: tuple[Path, ...]
-    environments: tuple[EnvironmentTable, ...]
-    repositories: tuple[RepositoryTable, ...]
+    environments: "tuple[EnvironmentTable, ...]"
+    repositories: "tuple[RepositoryTable, ...]"
     default_environment: Environment | None
     """Of what no table fits; None: there is no table and no word about it, and everybody says themselves."""
     access: AccessSettings
@@ -100,12 +103,12 @@ class Settings(msgspec.Struct, frozen=True):
     pipelines: PipelineSettings
     webhook_hosts: tuple[str, ...]
     """`HOST[:PORT]` or `*.DOMAIN`, in lower case."""
-    mail: Mail | None
-    notices: tuple[NoticeTable, ...]
+    mail: "Mail | None"
+    notices: "tuple[NoticeTable, ...]"
     """Who is told of what, in words."""
-    sources: tuple[SourceTable, ...]
+    sources: "tuple[SourceTable, ...]"
     """Repositories that runs are made from."""
-    schedules: tuple[ScheduleTable, ...]
+    schedules: "tuple[ScheduleTable, ...]"
     local_sources: tuple[Path, ...]
     """Folders below which repositories are fetched by path."""
     submodule_hosts: frozenset[str]
@@ -132,7 +135,7 @@ def _pipeline_run(variables: dict[str, str]) -> str:
     return variables.get("CI_JOB_URL", "") or github or variables.get("BUILD_URL", "")
 
 
-def _default_environment(text: str, places: tuple[EnvironmentTable, ...]) -> Environment | None:
+def _default_environment(text: str, places: "tuple[EnvironmentTable, ...]") -> Environment | None:
     if text == STRICTEST:
         return ENVIRONMENTS[-1] if places else None
     reading.one_of(text, "TIDEWAITER_DEFAULT_ENVIRONMENT", ENVIRONMENTS)
@@ -148,6 +151,50 @@ def _stops(text: str) -> tuple[str, ...]:
     return words
 
 
+class _Tables(msgspec.Struct, frozen=True, kw_only=True):
+    """What the tables of `settings.toml` say."""
+
+    environments: "tuple[EnvironmentTable, ...]" = ()
+    repositories: "tuple[RepositoryTable, ...]" = ()
+    ci: tuple[CiTable, ...] = ()
+    groups: tuple[GroupTable, ...] = ()
+    teams: tuple[TeamTable, ...] = ()
+    notices: "tuple[NoticeTable, ...]" = ()
+    sources: "tuple[SourceTable, ...]" = ()
+    schedules: "tuple[ScheduleTable, ...]" = ()
+
+
+def _tables(content: dict[str, object], file: Path, mail: "Mail | None") -> _Tables:
+    """The tables in the `content` of `file`; raises `InputError`."""
+    if not content:
+        return _Tables()
+    # Most homes have no such file, and every command loads settings.
+    from tidewaiter.core.settings import notices, sources
+    from tidewaiter.core.settings.tables import environments, repositories, tables
+
+    found = sources.checked_sources(tables(content.get("source"), "source", sources.SourceTable, file), file)
+    schedules = tables(content.get("schedule"), "schedule", sources.ScheduleTable, file)
+    return _Tables(
+        environments=environments(content.get("environment"), file),
+        repositories=repositories(content.get("repository"), file),
+        ci=tables(content.get("ci"), "ci", CiTable, file),
+        groups=tables(content.get("oidc_group"), "oidc_group", GroupTable, file),
+        teams=tables(content.get("team"), "team", TeamTable, file),
+        notices=notices.checked(tables(content.get("notice"), "notice", notices.NoticeTable, file), file, mail),
+        sources=found,
+        schedules=sources.checked_schedules(schedules, found, file),
+    )
+
+
+def _mail(text: Callable[[str], str]) -> "Mail | None":
+    """The mail server, of which `text` gives each setting; None when there is none. Raises `InputError`."""
+    if not text("mail_server").strip():
+        return None
+    from tidewaiter.core.settings import notices
+
+    return notices.mail(text)
+
+
 def load(environment: dict[str, str] | None = None, *, with_file: bool = True) -> Settings:
     """Settings from the environment (or the mapping given), `settings.toml` and the defaults.
 
@@ -160,9 +207,10 @@ def load(environment: dict[str, str] | None = None, *, with_file: bool = True) -
     home_text = variables.get("TIDEWAITER_HOME", "")
     home = Home(Path(home_text).expanduser().absolute() if home_text else default_home())
     file = read_file(home.settings_file) if with_file else {}
+    known = {setting.name: setting for setting in SETTINGS}
 
     def text(name: str) -> str:
-        setting = next(setting for setting in SETTINGS if setting.name == name)
+        setting = known[name]
         value: object = variables.get(setting.variable)
         if value is None:
             value = file.get(name, setting.default)
@@ -173,12 +221,11 @@ def load(environment: dict[str, str] | None = None, *, with_file: bool = True) -
             )
         return str(value)
 
-    places = environments(file.get("environment"), home.settings_file)
-    origins = checked_sources(tables(file.get("source"), "source", SourceTable, home.settings_file), home.settings_file)
     threads = text("threads")
     ca_file, certificates, token_file = text("ca_file"), text("certificates"), text("token_file")
     run = text("pipeline_run")
-    mail = notice_tables.mail(text)
+    mail = _mail(text)
+    listed = _tables(file, home.settings_file, mail)
     epoch = variables.get("SOURCE_DATE_EPOCH")
     password = variables.get("COSIGN_PASSWORD")
     return Settings(
@@ -214,12 +261,10 @@ def load(environment: dict[str, str] | None = None, *, with_file: bool = True) -
         private_names=reading.words(text("private_names")),
         private_names_asked=reading.yes_or_no(text("private_names_asked"), "TIDEWAITER_PRIVATE_NAMES_ASKED"),
         gate_upstream=text("gate_upstream").strip().strip("/"),
-        pipelines=pipelines(text, tables(file.get("team"), "team", TeamTable, home.settings_file)),
+        pipelines=pipelines(text, listed.teams),
         webhook_hosts=reading.words(text("webhook_hosts").lower()),
         mail=mail,
-        notices=notice_tables.checked(
-            tables(file.get("notice"), "notice", NoticeTable, home.settings_file), home.settings_file, mail
-        ),
+        notices=listed.notices,
         policy=reading.paths(text("policy")),
         policy_keys=reading.paths(text("policy_keys")),
         policy_engine=reading.one_of(text("policy_engine"), "TIDEWAITER_POLICY_ENGINE", ("embedded", "opa")),
@@ -237,19 +282,12 @@ def load(environment: dict[str, str] | None = None, *, with_file: bool = True) -
         server=reading.server(text("server")),
         token_file=Path(token_file).expanduser().absolute() if token_file else None,
         server_key=reading.paths(text("server_key")),
-        environments=places,
-        repositories=repositories(file.get("repository"), home.settings_file),
-        default_environment=_default_environment(text("default_environment"), places),
-        access=access(
-            text,
-            variables,
-            tables(file.get("ci"), "ci", CiTable, home.settings_file),
-            tables(file.get("oidc_group"), "oidc_group", GroupTable, home.settings_file),
-        ),
-        sources=origins,
-        schedules=checked_schedules(
-            tables(file.get("schedule"), "schedule", ScheduleTable, home.settings_file), origins, home.settings_file
-        ),
+        environments=listed.environments,
+        repositories=listed.repositories,
+        default_environment=_default_environment(text("default_environment"), listed.environments),
+        access=access(text, variables, listed.ci, listed.groups),
+        sources=listed.sources,
+        schedules=listed.schedules,
         local_sources=reading.paths(text("local_sources")),
         submodule_hosts=frozenset(host.strip().lower() for host in text("submodule_hosts").split(",") if host.strip()),
         source_date_epoch=None if not epoch else reading.whole_number(epoch, "SOURCE_DATE_EPOCH", least=0),

@@ -3,10 +3,10 @@
 `docs/reference/settings.md` is compared with it by a test.
 """
 
-from typing import NamedTuple
+import msgspec
 
 
-class Setting(NamedTuple):
+class Setting(msgspec.Struct, frozen=True):
     """One documented setting: its name in `settings.toml`, its variable, its default as written, its meaning."""
 
     name: str
