@@ -220,7 +220,7 @@ def test_a_lost_connection_is_told_as_it_is(tmp_path: Path) -> None:
     before = threading.active_count()
     with pytest.raises(NetworkError, match="lost"):
         list(LayerReaders(2)(source, layers_of(image), untold))
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # a thread of an earlier test may have ended
 
 
 def test_an_interrupt_ends_the_children(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_an_interrupt_ends_the_children(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         list(LayerReaders(1)(elsewhere(image), layers_of(image), interrupted))
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # a thread of an earlier test may have ended
 
 
 def test_as_many_children_as_there_is_work_for() -> None:
