@@ -195,6 +195,26 @@ def test_published_layers_are_found(runner: Workshop, tmp_path: Path, stack: Exi
     assert SharedLayers(runner)(KEY) == Vouched(info, BUILDER.public.fingerprint)
 
 
+def test_what_entries_have_in_common_is_pushed_once(runner: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docker-registry refuses a manifest while somebody uploads a blob of it again, so nobody does."""
+    pushed: list[str] = []
+    push_blob = Repository.push_blob
+
+    def counted(place: Repository, blob: Descriptor, *more: Any, **options: Any) -> Any:
+        pushed.append(blob.digest)
+        return push_blob(place, blob, *more, **options)
+
+    monkeypatch.setattr(Repository, "push_blob", counted)
+    made = [
+        runner.layers.obtain({**KEY, "bytecode": number}, lambda sink, n=number: make(sink, bytes([n])))[0].digest  # type: ignore[misc]  # n
+        for number in range(12)
+    ]
+    place = shared_layers.repository(runner)
+    assert shared_layers.publish(runner, made, signer(BUILDER), place) == 12
+    assert pushed.count(digests.of(b"{}")) == 1
+    assert len(pushed) == len(set(pushed)) == 1 + 2 * 12
+
+
 def test_a_stranger_is_not_believed(runner: Workshop, notes: Notes) -> None:
     """Signed by a key that nobody trusts, under the trusted builder's tag."""
     info, data = made()

@@ -40,6 +40,7 @@ def published(home: Path, project: Path, shared: dict[str, str], name: str) -> d
     assert done.code == 0, done.err
     pushed = run(home, "push", done.json["reference"], f"{host}/{name}:1", "--format", "json", extra=shared)
     assert pushed.code == 0, pushed.err
+    assert pushed.json["shared_layers"] is not None, pushed.err
     return {**done.json, "shared_layers": pushed.json["shared_layers"]}
 
 

@@ -242,6 +242,9 @@ def publish(workshop: "Workshop", made: Sequence[Digest], signer: "SigningKey", 
     """
     place = repository(workshop)
     entries = [entry for entry in workshop.layers.made_here(frozenset(made)) if is_shared(entry[0])]
+    if entries:
+        # Once, and first: a registry may answer 400 to a manifest while somebody uploads a blob of it again.
+        _push_small(place, _EMPTY, documents.EMPTY)
 
     def one(entry: tuple[Key, LayerInfo], stop: Stop) -> bool:
         stop.check()
@@ -271,7 +274,7 @@ def _publish(
         schema_version=2,
         media_type=documents.MANIFEST,
         artifact_type=ARTIFACT,
-        config=_push_small(place, _EMPTY, documents.EMPTY),
+        config=Descriptor(media_type=documents.EMPTY, digest=digests.of(_EMPTY), size=len(_EMPTY)),
         layers=[attestation, blob],
     )
     place.put_manifest(name, documents.encode(document), documents.MANIFEST)
