@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import msgspec
@@ -92,6 +93,21 @@ def test_a_project_that_moves_while_it_is_built_is_an_error(repository: project.
     repository.path.write_text(TOML.replace("research", "staging"))
     with pytest.raises(IntegrityError, match="changed while it was read"):
         build._require_same(repository)
+
+
+def test_who_fails_does_not_wait_for_a_git_that_hangs(
+    repository: project.Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever ends the block ends Git, too, which had a minute."""
+    git = tmp_path / "bin" / "git"
+    git.parent.mkdir()
+    git.write_text("#!/bin/sh\nexec sleep 50\n")
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{git.parent}:/usr/bin:/bin")
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), source.reading(repository):
+        raise KeyboardInterrupt
+    assert time.monotonic() - started < 40
 
 
 def test_unrelated_change_is_clean(repository: project.Project) -> None:

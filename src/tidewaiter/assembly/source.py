@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -92,16 +91,35 @@ class _Answer(msgspec.Struct, frozen=True):
         return "" if self.refused is not None else self.text.strip().partition("\n")[0]
 
 
+class _Asked:
+    """Commands of git that run."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.running: list[subprocess.Popen[bytes]] = []
+        self.ended = False
+
+    def answers(self) -> list[_Answer]:
+        """What they printed, when they have ended; raises `DeadlineError`."""
+        return _answers(self._directory, self.running)
+
+    def end(self) -> None:
+        """Nobody wants to know any more."""
+        self.ended = True
+        for process in self.running:
+            process.kill()  # does nothing to those that have ended
+
+
 @contextmanager
-def _asking(directory: Path, *commands: Sequence[str]) -> Iterator[Callable[[], list[_Answer]]]:
-    """Ask git `commands`, which run at the same time and beside the block; what is yielded waits for the answers.
+def _asking(directory: Path, *commands: Sequence[str]) -> Iterator[_Asked]:
+    """Ask git `commands`, which run at the same time and beside the block.
 
     Raises:
         MissingToolError: git is not installed.
         DeadlineError: it took too long once it was waited for.
     """
     environment = {**settings.tool_environment(), **_LITERAL}
-    running: list[subprocess.Popen[bytes]] = []
+    asked = _Asked(directory)
     with ExitStack() as stack:
         try:
             for command in commands:
@@ -112,11 +130,10 @@ def _asking(directory: Path, *commands: Sequence[str]) -> Iterator[Callable[[], 
                     raise MissingToolError(
                         "git is not installed", next_step="Install git, then run the command again."
                     ) from error
-                running.append(stack.enter_context(process))
-            yield partial(_answers, directory, running)
+                asked.running.append(stack.enter_context(process))
+            yield asked
         finally:
-            for process in running:
-                process.kill()  # does nothing to those that have ended
+            asked.end()
 
 
 def _answers(directory: Path, running: Sequence["subprocess.Popen[bytes]"]) -> list[_Answer]:
@@ -138,8 +155,8 @@ def _answers(directory: Path, running: Sequence["subprocess.Popen[bytes]"]) -> l
 
 def _ask(directory: Path, *commands: Sequence[str]) -> list[_Answer]:
     """What git answers to each of `commands`, which run at the same time; errors as in `_asking`."""
-    with _asking(directory, *commands) as answers:
-        return answers()
+    with _asking(directory, *commands) as asked:
+        return asked.answers()
 
 
 def _git(directory: Path, *arguments: str) -> str:
@@ -366,13 +383,15 @@ def reading(project: Project, before: Source | None = None) -> Iterator[Callable
     if before is None:
         commands += [("symbolic-ref", "--short", "-q", "HEAD"), ("config", "--get", "remote.origin.url")]
         commands += [("rev-parse", "--show-prefix")]
-    with _asking(project.directory, *commands) as answers:
+    with _asking(project.directory, *commands) as asked:
         found: list[Source] = []
         failed: list[BaseException] = []
 
         def look() -> None:
             try:
-                found.append(_source(project, before, answers()))
+                answers = asked.answers()
+                if not asked.ended:  # what Git says of a question that was broken off would make us ask it why
+                    found.append(_source(project, before, answers))
             except BaseException as error:  # noqa: BLE001  # raised where the answer is waited for
                 failed.append(error)
 
@@ -386,6 +405,9 @@ def reading(project: Project, before: Source | None = None) -> Iterator[Callable
         looking.start()
         try:
             yield wait
+        except BaseException:
+            asked.end()  # whoever was interrupted, or failed, does not wait for a Git that hangs
+            raise
         finally:
             looking.join()
 
