@@ -92,6 +92,32 @@ def test_a_written_lock_reads_back(lock: BaseLock, tmp_path: Path) -> None:
     assert shuffled.digest == lock.digest
 
 
+def test_what_a_lock_was_read_as_is_known_the_next_time(
+    lock: BaseLock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second reading is the first one's answer; a damaged memory and another lock are seen."""
+    path, memory = tmp_path / "base.lock", tmp_path / "memory"
+    base_lock.write(path, lock)
+    assert base_lock.read(path, known=memory) == lock
+    (note,) = memory.iterdir()
+
+    def forbidden(*_: object) -> None:
+        raise AssertionError("the document is read again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(base_lock, "_parse", forbidden)
+        assert base_lock.read(path, known=memory) == lock
+        note.write_bytes(note.read_bytes().replace(b"1.0-1", b"9.0-1"))
+        with pytest.raises(AssertionError, match="read again"):
+            base_lock.read(path, known=memory)
+    assert base_lock.read(path, known=memory) == lock
+    path.write_text(path.read_text().replace("1.0-1", "9.0-1"))
+    assert base_lock.read(path, known=memory) == base_lock.read(path) != lock
+    path.write_text("format = ")
+    with pytest.raises(InputError, match="not TOML"):
+        base_lock.read(path, known=memory)
+
+
 def test_a_missing_lock_names_the_command(tmp_path: Path) -> None:
     """Without a lock the next step is the command that writes it."""
     with pytest.raises(NotFoundError) as caught:

@@ -197,6 +197,16 @@ def test_syntax_warnings_are_silent(interpreter: Interpreter, capfd: pytest.Capt
     """A doubtful source compiles without a word on the terminal."""
     assert compile_tree(interpreter, [("/x.py", b"x = 1 is 1\ny = '\\d'\n")], threads=1)
     assert capfd.readouterr() == ("", "")
+    source = b"x = 1 is 1\ny = '\\d'\n"
+    frames = [b"/x.py", source]
+    request = (1).to_bytes(4, "little") + b"".join(len(one).to_bytes(4, "little") + one for one in frames)
+    script = Path(bytecode_processes.__file__).with_name("bytecode_compiler.py")
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", script], input=request, capture_output=True, check=True, env={}, timeout=60
+    )
+    assert not done.stderr
+    greeting = int.from_bytes(done.stdout[:4], "little")
+    assert done.stdout[4 + greeting :][:1] == b"c"
 
 
 def test_nothing_of_a_source_is_run(interpreter: Interpreter, tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def test_what_a_lock_was_read_as_is_remembered(tmp_path: Path, monkeypatch: pyte
     project = _project(tmp_path, "app\n")
     lock = _written(project, _package("app", _ONE))
     memory = tmp_path / "memory"
-    assert python_lock.read(project, remembered=memory) == lock
+    assert python_lock.read(project, known=memory) == lock
     (note,) = memory.iterdir()
 
     def forbidden(*_: object) -> None:
@@ -178,18 +178,18 @@ def test_what_a_lock_was_read_as_is_remembered(tmp_path: Path, monkeypatch: pyte
 
     with monkeypatch.context() as patched:
         patched.setattr(python_lock, "parse", forbidden)
-        assert python_lock.read(project, remembered=memory) == lock
+        assert python_lock.read(project, known=memory) == lock
         # What the lock was made from is compared every time.
         project.requirements.write_text("other\n")
         with pytest.raises(StaleLockError, match="the requirements changed"):
-            python_lock.read(project, remembered=memory)
+            python_lock.read(project, known=memory)
         project.requirements.write_text("app\n")
         note.write_bytes(note.read_bytes().replace(b"a" * 64, b"b" * 64))
         with pytest.raises(AssertionError, match="read again"):
-            python_lock.read(project, remembered=memory)
-    assert python_lock.read(project, remembered=memory) == lock
+            python_lock.read(project, known=memory)
+    assert python_lock.read(project, known=memory) == lock
     changed = _written(project, _package("app", _ONE).replace("a" * 64, "b" * 64))
-    assert python_lock.read(project, remembered=memory) == changed != lock
+    assert python_lock.read(project, known=memory) == changed != lock
     assert len(list(memory.iterdir())) == 2
 
 

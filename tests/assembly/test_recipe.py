@@ -115,6 +115,28 @@ def test_recipes_that_extend_one_another_are_refused(tmp_path: Path, below: str)
     assert caught.value.code == "bad_recipe"
 
 
+def test_what_a_recipe_was_read_as_is_known_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a recipe that stands on its own; a changed one, and one on top of another, are read."""
+    memory = tmp_path / "memory"
+    for name in recipe.names():
+        assert recipe.load(name, known=memory) == recipe.load(name, known=memory) == recipe.load(name)
+    (tmp_path / "little.toml").write_text(RECIPE)
+    (tmp_path / "twin.toml").write_text('extends = "little"\nname = "twin"\ntitle = "Twin"\n')
+    little = recipe.load("little", own=tmp_path, known=memory)
+    assert recipe.load("twin", own=tmp_path, known=memory).groups == little.groups
+    (tmp_path / "little.toml").write_text(RECIPE.replace('title = "', 'title = "A ', 1))
+    for name in ("little", "twin"):
+        assert recipe.load(name, own=tmp_path, known=memory) == recipe.load(name, own=tmp_path)
+    changed = recipe.load("little", own=tmp_path, known=memory)
+    assert changed.title == f"A {little.title}"
+
+    def forbidden(*_: object) -> None:
+        raise AssertionError("the document is read again")
+
+    monkeypatch.setattr(recipe, "_toml", forbidden)
+    assert recipe.load("little", own=tmp_path, known=memory) == changed
+
+
 def test_a_snapshot_is_a_time_or_an_address() -> None:
     """Anything else is refused; a recipe without one has none."""
     assert not little_recipe().snapshot

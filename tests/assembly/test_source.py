@@ -71,24 +71,34 @@ def test_changed_input_is_dirty(repository: project.Project) -> None:
 
 def test_a_second_look_says_what_lies_there(repository: project.Project) -> None:
     """What Git says at once, and how files lie beside it; whoever needs no answer need not wait for it."""
-    before = source.read(repository)
-    with source.reading(repository, before) as again:
+    with source.reading(repository) as first:
+        before = first()
+    assert not before.dirty
+    with source.reading(repository, first) as again:
         assert again() == again() == before
-    (repository.directory / "src/main.py").write_text("print(2)\n")
-    with source.reading(repository, before) as again:
-        assert again() == msgspec.structs.replace(before, dirty=True)
-    with source.reading(repository, before):
+    for name in ("src/main.py", "src/new.py", "base.arm64.lock"):
+        path = repository.directory / name
+        content = path.read_bytes() if path.exists() else None
+        path.write_text("print(2)\n")
+        with source.reading(repository, first) as again:
+            assert again() == msgspec.structs.replace(before, dirty=True), name
+        path.unlink() if content is None else path.write_bytes(content)
+    (repository.directory / "src/main.py").chmod(0o755)
+    with source.reading(repository, first) as again:
+        assert again().dirty
+    with source.reading(repository, first):
         pass
     assert not [one for one in threading.enumerate() if one.name == "git"]
 
 
 def test_a_project_that_moves_while_it_is_built_is_an_error(repository: project.Project) -> None:
     """Another commit, or another project file, than what the build began with."""
-    before = source.read(repository)
+    with source.reading(repository) as first:
+        before = first()
     assert build._unmoved(repository, msgspec.structs.replace(before, dirty=True), before).dirty
     build._require_same(repository)
     git(repository.directory, "commit", "-q", "--allow-empty", "-m", "second")
-    with source.reading(repository, before) as again, pytest.raises(IntegrityError, match="changed while it was read"):
+    with source.reading(repository, first) as again, pytest.raises(IntegrityError, match="changed while it was read"):
         build._unmoved(repository, before, again())
     repository.path.write_text(TOML.replace("research", "staging"))
     with pytest.raises(IntegrityError, match="changed while it was read"):

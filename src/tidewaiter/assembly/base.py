@@ -249,18 +249,26 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _stamp(root: Path) -> str:
-    """Digest of path, size, time and inode of everything below `root`."""
+    """Digest of path, size, time and inode of everything below `root`.
+
+    Below `usr/share`, where most files are, time zones and licences, paths alone count.
+    """
     found = hashlib.sha256()
+    shared = f"{root}/usr/share"
     todo = [str(root)]
     while todo:
+        folder = todo.pop()
+        named = folder == shared or folder.startswith(f"{shared}/")
         folders, rows = [], []
-        with os.scandir(todo.pop()) as entries:
+        with os.scandir(folder) as entries:
             for entry in sorted(entries, key=attrgetter("name")):
-                if not entry.is_dir():
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif named:
+                    rows.append(f"{entry.path}\n")
+                else:
                     status = entry.stat(follow_symlinks=False)
                     rows.append(f"{entry.path}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}\n")
-                elif not entry.is_symlink():
-                    folders.append(entry.path)
         found.update(os.fsencode("".join(rows)))
         todo += reversed(folders)
     return found.hexdigest()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from tidewaiter.assembly import remembered
 from tidewaiter.assembly.recipe import SYSTEM, Recipe
 from tidewaiter.core import clock, durable, limits
 from tidewaiter.core.errors import InputError, LimitError, NotFoundError, StaleLockError
@@ -233,8 +234,8 @@ def write(path: Path, lock: BaseLock) -> None:
     durable.write_atomically(path, _encode(lock))
 
 
-def read(path: Path) -> BaseLock:
-    """The lock in `path`.
+def read(path: Path, *, known: Path | None = None) -> BaseLock:
+    """The lock in `path`. In the folder `known` stands what locks were read as.
 
     Raises:
         NotFoundError: there is no such file.
@@ -251,6 +252,17 @@ def read(path: Path) -> BaseLock:
         ) from error
     if len(data) > limits.LOCK_FILE_BYTES:
         raise LimitError(f"{path} is over {limits.LOCK_FILE_BYTES} bytes", next_step=_UPDATE)
+    if known is None:
+        return _parse(path, data)
+    place = known / f"{remembered.name('base', digests.of(data))}.json"
+    found = remembered.recall(place, BaseLock)
+    if found is None:
+        found = _parse(path, data)
+        remembered.remember(place, found)
+    return found
+
+
+def _parse(path: Path, data: bytes) -> BaseLock:
     try:
         lock = msgspec.convert(tomllib.loads(data.decode()), BaseLock)
     except msgspec.ValidationError as error:

@@ -8,7 +8,7 @@
 
 import datetime as dt
 import time
-from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 
 import msgspec
@@ -23,7 +23,7 @@ from tidewaiter.assembly.options import Options
 from tidewaiter.assembly.part import Part
 from tidewaiter.assembly.python_layers import PythonLayers
 from tidewaiter.assembly.python_lock import PythonLock
-from tidewaiter.assembly.source import Source
+from tidewaiter.assembly.source import Look, Source
 from tidewaiter.core import clock, limits
 from tidewaiter.core import project as projects
 from tidewaiter.core.errors import IntegrityError
@@ -85,24 +85,22 @@ class _Layers(msgspec.Struct, frozen=True):
     """Folders that the loader has to search."""
 
 
-def build(
-    bench: Bench, project: Project, *, wanted: Options = options.DEFAULT, asked: Callable[[], Source] | None = None
-) -> Build:
+def build(bench: Bench, project: Project, *, wanted: Options = options.DEFAULT, asked: Look | None = None) -> Build:
     """Build the project's image into the store. Nothing is tagged.
 
-    `asked` waits for the answer of `source.reading`, by whoever had Git look at the project already.
+    `asked` is of `source.reading`, by whoever had Git look at the project already.
 
     Raises:
         TidewaiterError: anything that stands in the way; what was finished is reused next time.
     """
     started, clock_start = clock.now(), time.monotonic()
-    # Says at once, before anything is resolved, that there is no commit to build.
-    before = source.read(project) if asked is None else asked()
+    with nullcontext(asked) if asked is not None else source.reading(project) as look:
+        before = look()  # says at once, before anything is resolved, that there is no commit to build
     native = standing.native(bench, project, wanted)
     locks = locking.locks_of(bench, project, native, wanted=wanted)
     locks, wanted = locking.settled(locks, wanted, bench.progress)
     content = _collect(project, bench.progress)
-    with source.reading(project, before) as again:
+    with source.reading(project, look) as again:
         _require_same(project)
         # Git looks once more while layers are made; the builder of a Dockerfile is told what it says.
         found = before if project.file.build is None else _unmoved(project, before, again())

@@ -33,7 +33,7 @@ class Interpreter(msgspec.Struct, frozen=True):
     architecture: str = "amd64"
     """Processor that it runs on, in Go's names."""
     prepare: Callable[[], None] | None = None
-    """Puts the files into `rootfs`, or checks those that are there; called before anything is run."""
+    """Puts the files into `rootfs`, or checks those that are there; called before anything that was run is believed."""
 
     def root(self) -> Path:
         """`rootfs` with everything in it, resolved."""

@@ -9,6 +9,7 @@ Nothing that it is given is imported or run.
 """
 
 import _imp
+import _warnings
 import marshal
 import sys
 from _frozen_importlib_external import MAGIC_NUMBER
@@ -96,6 +97,8 @@ def _mapped_files() -> list[str]:
 
 def main() -> None:
     """Greet, then answer requests until standard input ends."""
+    # Nobody reads what compiling warns of. For `-W` Python would compile its own module of warnings at every start.
+    _warnings.filters.insert(0, ("ignore", None, Warning, None, 0))
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     version = ".".join(str(part) for part in sys.version_info[:3])
     greeting = [version, sys.implementation.cache_tag or "", *_mapped_files()]

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -97,10 +98,19 @@ def sandboxed(interpreter: Interpreter, options: Sequence[str], script: Path) ->
     return [*line, "--", interpreter.executable, *options, "/tmp/script.py"]  # noqa: S108  # as above
 
 
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Which folder it is, as one that takes its place is another; None when there is none."""
+    try:
+        status = folder.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def _command(interpreter: Interpreter) -> list[str]:
     if interpreter.foreign:
-        return sandboxed(interpreter, ["-S", "-s", "-B", "-X", "utf8", "-W", "ignore"], _COMPILER)
-    rootfs = interpreter.root()
+        return sandboxed(interpreter, ["-S", "-s", "-B", "-X", "utf8"], _COMPILER)
+    rootfs = interpreter.rootfs.resolve()
     if interpreter.architecture not in _LOADERS:
         raise _cannot_run(interpreter, "no loader is known for this architecture")
     loader = _inside(rootfs, _LOADERS[interpreter.architecture])
@@ -114,7 +124,7 @@ def _command(interpreter: Interpreter) -> list[str]:
         raise InputError(
             f"the loader cannot take {rootfs} as a library path", next_step="Use a TIDEWAITER_HOME without `:` and `;`."
         )
-    options = ["-P", "-S", "-s", "-B", "-X", "utf8", "-W", "ignore"]
+    options = ["-P", "-S", "-s", "-B", "-X", "utf8"]
     return [str(loader), "--inhibit-cache", "--library-path", libraries, str(python), *options, str(_COMPILER)]
 
 
@@ -129,10 +139,10 @@ def _last_words_file() -> BinaryIO:
 
 
 class _Child:
-    """One running interpreter. Not thread-safe: one thread at a time asks."""
+    """One running interpreter of files that lie there, checked or not. Not thread-safe: one thread at a time asks."""
 
     def __init__(self, interpreter: Interpreter) -> None:
-        self._rootfs = interpreter.root()
+        self._rootfs = interpreter.rootfs.resolve()
         self.busy_since: float | None = None
         self.busy_seconds = 0.0
         """Time spent on finished sources; waiting for the next one, for example for a download, does not count."""
@@ -410,13 +420,45 @@ class Compiler:
                 self._started = True
 
     def _start_children(self) -> None:
-        self._interpreter.root()  # whatever is wrong with it is said before anything is started
         self._watchdog.start()
-        for _ in range(self._processes):
-            self._children.append(_Child(self._interpreter))
+        self._children = self._checked_early() or self._spawned()
         for child in self._children:
             child.greet(self._interpreter)
             self._idle.put(child)
+
+    def _spawned(self) -> list[_Child]:
+        """An interpreter for each process wanted."""
+        children: list[_Child] = []
+        try:
+            while len(children) < self._processes:
+                children.append(_Child(self._interpreter))
+        except BaseException:
+            for child in children:
+                child.close()
+            raise
+        return children
+
+    def _checked_early(self) -> list[_Child]:
+        """Interpreters whose files were checked while they started, as both take long; none when those are others now.
+
+        Whatever is wrong with the files is said before anything is asked of an interpreter.
+        """
+        children: list[_Child] = []
+        before = _identity(self._interpreter.rootfs)
+        if before is not None and not self._interpreter.foreign:
+            with suppress(UndeterminedError, InputError):  # the check finds out why
+                children = self._spawned()
+        try:
+            self._interpreter.root()
+        except BaseException:
+            for child in children:
+                child.close()
+            raise
+        if before == _identity(self._interpreter.rootfs):
+            return children
+        for child in children:
+            child.close()
+        return []
 
     def _batch(self, sources: Sequence[tuple[str, Source]]) -> list[tuple[str, bytes]]:
         batch = [(path, data) for path, source in sources if len(data := _read(source)) <= limits.BYTECODE_SOURCE_BYTES]

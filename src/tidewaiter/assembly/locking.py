@@ -67,11 +67,15 @@ def locks_of(bench: Bench, project: Project, native: Native, *, wanted: Options 
         return locks
     architecture = wanted.platform.architecture
     if project.python_lock_for(architecture).exists():
-        remembered = bench.settings.home.cache / "python-locks"
-        found = python_lock.read(project, python_lock.target_of(project, architecture), remembered=remembered)
+        found = python_lock.read(project, python_lock.target_of(project, architecture), known=_known(bench.settings))
     else:
         found = _lock_python(bench, project, native, architecture=architecture)
     return msgspec.structs.replace(locks, python=found)
+
+
+def _known(settings: Settings) -> Path:
+    """What recipes and locks were read as."""
+    return settings.home.cache / "known-locks"
 
 
 def settled(locks: Locks, wanted: Options, progress: Progress) -> tuple[Locks, Options]:
@@ -90,7 +94,7 @@ def settled(locks: Locks, wanted: Options, progress: Progress) -> tuple[Locks, O
 
 def recipe_of(project: Project, settings: Settings) -> Recipe:
     """The recipe that `[base] use` names; raises `InputError` when it is unknown or has another Python."""
-    chosen = recipe.load(project.base.use, own=settings.home.recipes)
+    chosen = recipe.load(project.base.use, own=settings.home.recipes, known=_known(settings))
     python = project.file.python
     if python is not None and chosen.python != python.version:
         raise InputError(
@@ -123,7 +127,7 @@ def base_lock_of(bench: Bench, project: Project, chosen: Recipe, architecture: s
     path = project.base_lock_for(architecture)
     if not path.exists():
         return lock_base(bench, project, architecture=architecture)
-    found = base_lock.read(path)
+    found = base_lock.read(path, known=_known(bench.settings))
     try:
         base_lock.require_fresh(found, chosen, project.system_packages, architecture)
     except StaleLockError as error:

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-import tidewaiter
-from tidewaiter.assembly import requirements
+from tidewaiter.assembly import remembered, requirements
 from tidewaiter.assembly.wheel_target import GLIBC, Target
 from tidewaiter.core import durable, limits
 from tidewaiter.core.errors import InputError, LimitError, NotFoundError, StaleLockError
@@ -241,24 +240,11 @@ class _Remembered(msgspec.Struct, frozen=True):
     package_requires: tuple[LockedWheel, ...]
 
 
-def _remembered_name(data: bytes, project: Project, target: Target) -> str:
-    """Names everything that the reading of a lock depends on, but what is compared each time."""
-    said = [tidewaiter.__version__, target, sorted(map(normalised, project.python.build)), digest_of(data)]
-    return hashlib.sha256(msgspec.json.encode(said)).hexdigest()
-
-
 def _recall(path: Path, project: Project, target: Target) -> PythonLock | None:
-    """The lock as it was read before, when that is remembered and undamaged; raises `StaleLockError`."""
-    try:
-        check, _, said = path.read_bytes().partition(b"\n")
-    except FileNotFoundError:
+    """The lock as it was read before; raises `StaleLockError`."""
+    known = remembered.recall(path, _Remembered)
+    if known is None:
         return None
-    if check != hashlib.sha256(said).hexdigest().encode():
-        return None
-    try:
-        known = msgspec.json.decode(said, type=_Remembered)
-    except (ValueError, RecursionError):
-        return None  # another version of this program wrote it
     _require_fresh(project, target, known.origin)
     return PythonLock(
         path=project.python_lock_for(target.architecture),
@@ -273,14 +259,13 @@ def _recall(path: Path, project: Project, target: Target) -> PythonLock | None:
 def _remember(path: Path, lock: PythonLock) -> None:
     if any(wheel.path for wheel in lock.wheels):
         return  # where a file lies depends on the project's folder
-    said = msgspec.json.encode(_Remembered(lock.origin, lock.wheels, lock.package_requires))
-    durable.write_atomically(path, hashlib.sha256(said).hexdigest().encode() + b"\n" + said, synced=False)
+    remembered.remember(path, _Remembered(lock.origin, lock.wheels, lock.package_requires))
 
 
-def read(project: Project, target: Target | None = None, *, remembered: Path | None = None) -> PythonLock:
+def read(project: Project, target: Target | None = None, *, known: Path | None = None) -> PythonLock:
     """The project's lock for `target`; raises `NotFoundError` when there is none, otherwise as `parse`.
 
-    In the folder `remembered` stands what locks were read as: choosing among their wheels takes longer than to look.
+    In the folder `known` stands what locks were read as: choosing among their wheels takes longer than to look.
     """
     target = target or target_of(project)
     path = project.python_lock_for(target.architecture)
@@ -292,14 +277,15 @@ def read(project: Project, target: Target | None = None, *, remembered: Path | N
         raise InputError(
             f"{path} cannot be read: {error.strerror}", next_step="Mend the file's kind or permissions."
         ) from error
-    if remembered is None:
-        return parse(data, project, target)
-    place = remembered / f"{_remembered_name(data, project, target)}.json"
-    known = _recall(place, project, target)
     if known is None:
-        known = parse(data, project, target)
-        _remember(place, known)
-    return known
+        return parse(data, project, target)
+    # Everything that the reading depends on, but what is compared each time.
+    place = known / f"{remembered.name(target, sorted(map(normalised, project.python.build)), digest_of(data))}.json"
+    found = _recall(place, project, target)
+    if found is None:
+        found = parse(data, project, target)
+        _remember(place, found)
+    return found
 
 
 def says_bytecode(path: Path) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from tidewaiter.assembly import remembered
 from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, LimitError, NotFoundError
 from tidewaiter.oci import digest as digests
@@ -158,14 +159,21 @@ def names(own: Path | None = None) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def load(name: str, *, own: Path | None = None) -> Recipe:
+def load(name: str, *, own: Path | None = None, known: Path | None = None) -> Recipe:
     """The recipe `name`: from the folder `own` when it is there, else the one shipped.
+
+    In the folder `known` stands what recipes that extend no other were read as.
 
     Raises:
         NotFoundError: there is none of that name.
         InputError: the file is not TOML, has an unknown key or a wrong value.
     """
-    content, source = _read(name, own)
+    data, source = _read(name, own)
+    place = None if known is None else known / f"{remembered.name('recipe', name, digests.of(data))}.json"
+    found = None if place is None else remembered.recall(place, Recipe)
+    if found is not None:
+        return found
+    content = _toml(data, source)
     seen = [name]
     while "extends" in content:
         below = content.pop("extends")
@@ -176,12 +184,15 @@ def load(name: str, *, own: Path | None = None) -> Recipe:
                 code="bad_recipe",
             )
         seen.append(below)
-        content = _extended(_read(below, own)[0], content)
-    return _recipe(content, name, source)
+        content = _extended(_toml(*_read(below, own)), content)
+    found = _recipe(content, name, source)
+    if place is not None and len(seen) == 1:
+        remembered.remember(place, found)
+    return found
 
 
-def _read(name: str, own: Path | None) -> tuple[dict[str, Any], str]:
-    """What the file of a recipe says, and how it is called in errors."""
+def _read(name: str, own: Path | None) -> tuple[bytes, str]:
+    """The file of a recipe, at most a byte more than it may have, and how it is called in errors."""
     known = names(own)
     if name not in known:
         import difflib
@@ -195,8 +206,8 @@ def _read(name: str, own: Path | None) -> tuple[dict[str, Any], str]:
     if own is not None and (own / f"{name}.toml").is_file():
         path = own / f"{name}.toml"
         with path.open("rb") as file:
-            return _toml(file.read(limits.PROJECT_FILE_BYTES + 1), str(path)), str(path)
-    return _toml((_SHIPPED / f"{name}.toml").read_bytes(), f"recipe {name}"), f"recipe {name}"
+            return file.read(limits.PROJECT_FILE_BYTES + 1), str(path)
+    return (_SHIPPED / f"{name}.toml").read_bytes(), f"recipe {name}"
 
 
 def _extended(below: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import stat
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ _SECONDS = 60
 _CHUNK = 1 << 20
 _SUBMODULE = "160000"
 _STAGED = ("ls-files", "-z", "--stage")
+_BRANCHES = "refs/heads/"
 _STATUS = ("status", "--porcelain=v1", "-z", "--ignore-submodules=none")
 # A repository's own configuration must not run programs of its choice.
 _SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.untrackedCache=false")
@@ -210,7 +211,7 @@ def _inputs(project: Project) -> list[Path]:
     return [project.path, *python, project.base_lock, *others, *build]
 
 
-def tracked(project: Project, names: list[str], listed: str | None = None) -> dict[str, tuple[str, str]]:
+def tracked(project: Project, names: Sequence[str], listed: str | None = None) -> dict[str, tuple[str, str]]:
     """Mode and object ID by path (from the project's folder) of what Git's index holds below `names`.
 
     `listed` is what git said to the question, when it was asked already.
@@ -304,10 +305,10 @@ def _asked(project: Project) -> list[str]:
     return [str(path.relative_to(project.directory)) for path in _inputs(project)] + _folders(project)
 
 
-def _held(project: Project, commit: str, status: str, listed: str) -> _Held:
+def _held(project: Project, commit: str, names: Sequence[str], status: str, listed: str) -> _Held:
     """Whether an input is not, to the byte and to the executable bit, what the commit holds; and how it holds it.
 
-    `status` and `listed` are what Git says of them.
+    `status` and `listed` are what Git says of the inputs, of which it was asked by `names`.
 
     `git status` alone would not do: it trusts what it was told to overlook (assumed-unchanged and sparse paths,
     ignored modes, ignored files of submodules), and takes a file for unchanged that a filter or another line
@@ -319,7 +320,7 @@ def _held(project: Project, commit: str, status: str, listed: str) -> _Held:
     here = {path for path in (*_inputs(project), *folders) if path.is_symlink() or path.exists()}
     known = {
         path: held
-        for path, held in tracked(project, _asked(project), listed).items()
+        for path, held in tracked(project, names, listed).items()
         if not set(Path(path).parts) & IGNORED_NAMES and not any(part.endswith(".pyc") for part in Path(path).parts)
     }
     if {str(path.relative_to(project.directory)) for path in here} != set(known):
@@ -364,58 +365,88 @@ def read(project: Project) -> Source:
         return found()
 
 
+class Look:
+    """What Git is asked of a project while something else is done. Called, it waits for the answer, or raises."""
+
+    def __init__(self, project: Project, asked: _Asked, names: Sequence[str], first: "Look | None") -> None:
+        self._project = project
+        self._asked = asked
+        self._first = first
+        self._failed: BaseException | None = None
+        self._source: Source | None = None
+        self.names = names
+        self.listed = ""
+        """What the index held of the inputs."""
+        self._looking = threading.Thread(target=self._look, name="git")
+        self._looking.start()
+
+    def __call__(self) -> Source:
+        self.end()
+        if self._failed is not None:
+            raise self._failed
+        assert self._source is not None  # noqa: S101  # whoever breaks a look off asks no more
+        return self._source
+
+    def end(self) -> None:
+        """Wait until nobody looks any more."""
+        self._looking.join()
+
+    def _look(self) -> None:
+        try:
+            answers = self._asked.answers()
+            if self._asked.ended:
+                return  # what Git says of a question that was broken off would make us ask it why
+            if self._first is None:
+                self.listed, self._source = answers[2].text, _source(self._project, answers)
+            else:
+                self.listed, self._source = self._first.listed, self._again(self._first, answers[0].first)
+        except BaseException as error:  # noqa: BLE001  # raised where the answer is waited for
+            self._failed = error
+
+    def _again(self, first: "Look", commit: str) -> Source:
+        """What was found first, with the commit as it is now, and the files as they lie beside what that held."""
+        before = first()
+        if before.dirty or commit != before.commit:
+            return msgspec.structs.replace(before, commit=commit)
+        held = _held(self._project, commit, self.names, "", first.listed)
+        return msgspec.structs.replace(before, dirty=held.dirty, submodules=held.submodules, lfs=held.lfs)
+
+
 @contextmanager
-def reading(project: Project, before: Source | None = None) -> Iterator[Callable[[], Source]]:
+def reading(project: Project, first: Look | None = None) -> Iterator[Look]:
     """Ask Git which commit `project` is at, while the block does something else; what is yielded waits for the answer.
 
     Files are compared as soon as Git has answered, whenever that is waited for.
-    Branch and remote, which are for the record only, are as `before` says.
+    After a `first` look Git says only which commit it is by now: what that holds does not change.
 
     Raises:
         ProjectError: the folder is in no Git repository, or the repository has no commit.
     """
-    names = _asked(project)
-    commands: list[Sequence[str]] = [
-        ("log", "-1", "--format=%H %ct %an", "HEAD"),
-        (*_STATUS, "--", *names),
-        (*_STAGED, "--", *names),
-    ]
-    if before is None:
-        commands += [("symbolic-ref", "--short", "-q", "HEAD"), ("config", "--get", "remote.origin.url")]
-        commands += [("rev-parse", "--show-prefix")]
+    names = _asked(project) if first is None else first.names
+    commands: list[Sequence[str]] = [("rev-parse", "--verify", "--quiet", "HEAD")]
+    if first is None:
+        commands = [
+            ("log", "-1", "--format=%H %ct %an", "HEAD"),
+            (*_STATUS, "--", *names),
+            (*_STAGED, "--", *names),
+            ("rev-parse", "--show-prefix", "--symbolic-full-name", "HEAD"),
+            ("config", "--get", "remote.origin.url"),
+        ]
     with _asking(project.directory, *commands) as asked:
-        found: list[Source] = []
-        failed: list[BaseException] = []
-
-        def look() -> None:
-            try:
-                answers = asked.answers()
-                if not asked.ended:  # what Git says of a question that was broken off would make us ask it why
-                    found.append(_source(project, before, answers))
-            except BaseException as error:  # noqa: BLE001  # raised where the answer is waited for
-                failed.append(error)
-
-        def wait() -> Source:
-            looking.join()
-            if failed:
-                raise failed[0]
-            return found[0]
-
-        looking = threading.Thread(target=look, name="git")
-        looking.start()
+        look = Look(project, asked, names, first)
         try:
-            yield wait
+            yield look
         except BaseException:
             asked.end()  # whoever was interrupted, or failed, does not wait for a Git that hangs
             raise
         finally:
-            looking.join()
+            look.end()
 
 
-def _source(project: Project, before: Source | None, answers: Sequence[_Answer]) -> Source:
-    """What Git's answers to the questions of `reading` say, beside the files as they lie there now."""
+def _source(project: Project, answers: Sequence[_Answer]) -> Source:
+    """What Git's answers to the questions of a first look say, beside the files as they lie there now."""
     directory = project.directory
-    head, status, listed, *record = answers
+    head, status, listed, place, remote = answers
     commit, committed, author = (*head.first.split(" ", 2), "", "")[:3]
     if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit):
         _require_repository(directory)
@@ -424,29 +455,19 @@ def _source(project: Project, before: Source | None, answers: Sequence[_Answer])
             next_step="Commit the project, then build again.",
         )
     try:
-        held = _held(project, commit, status.required, listed.required)
+        held = _held(project, commit, _asked(project), status.required, listed.required)
     except subprocess.CalledProcessError:
         _require_repository(directory)  # a bare one has commits, but no files
         raise
-    if before is not None:
-        return msgspec.structs.replace(
-            before,
-            commit=commit,
-            committed=int(committed),
-            dirty=held.dirty,
-            author=_name(author),
-            submodules=held.submodules,
-            lfs=held.lfs,
-        )
-    branch, remote, prefix = record
+    folder, _, named = place.text.removesuffix("\n").rpartition("\n")
     return Source(
         commit=commit,
         committed=int(committed),
         dirty=held.dirty,
-        branch=branch.first,
+        branch=named.removeprefix(_BRANCHES) if named.startswith(_BRANCHES) else "",
         remote=_without_credentials(remote.first),
         author=_name(author),
-        folder=prefix.text.removesuffix("\n").rstrip("/") or ".",
+        folder=folder.rstrip("/") or ".",
         submodules=held.submodules,
         lfs=held.lfs,
     )

@@ -14,7 +14,7 @@ from tidewaiter.oci.digest import Digest
 _FOLDERS = ("wheels", "rootfs", "images", "sources")
 """Sections whose entries are folders; who uses one claims it."""
 _FILES = (
-    *("debs", "wheel-files", "layer-facts", "blob-places", "own-wheels", "layer-listings", "python-locks"),
+    *("debs", "wheel-files", "layer-facts", "blob-places", "own-wheels", "layer-listings", "known-locks"),
     "index-answers",
 )
 """Sections whose entries are files: claimed, or read at once and missed without harm."""
