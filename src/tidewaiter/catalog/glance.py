@@ -8,11 +8,12 @@ long.
 import datetime as dt
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
+from tidewaiter.catalog.held import held
 from tidewaiter.catalog.plain import Plain
 from tidewaiter.catalog.records import BuildRecord, Visibility
 from tidewaiter.core import clock
@@ -41,7 +42,10 @@ def _reading(path: Place) -> Iterator[sqlite3.Connection]:
         raise UnansweredError(f"{path} is not a file")
     try:
         address = f"file:{quote(str(path))}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True, timeout=0)) as connection:
+        there = held(path)
+        with (
+            closing(sqlite3.connect(address, uri=True, timeout=0)) if there is None else nullcontext(there)
+        ) as connection:
             found = connection.execute("SELECT version_num FROM alembic_version").fetchall()
             if found != [(REVISION,)]:
                 raise UnansweredError(f"{path} has the schema {found}")

@@ -2,13 +2,12 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from urllib.parse import quote
 
 from tidewaiter.catalog.glance import REVISION, Place, UnansweredError
+from tidewaiter.catalog.held import held, opened
 from tidewaiter.catalog.plain import Plain
-from tidewaiter.core import limits
 
 
 @contextmanager
@@ -23,12 +22,9 @@ def connected(place: Place) -> Iterator[Plain]:
         with postgres.connected(place) as connection:
             yield connection
         return
-    address = f"file:{quote(str(place))}?mode=rw"
-    wait = limits.CATALOG_WAIT_SECONDS
     try:
-        with closing(sqlite3.connect(address, uri=True, isolation_level=None, timeout=wait)) as file:
-            file.execute("PRAGMA foreign_keys = ON")
-            file.execute("PRAGMA synchronous = FULL")
+        there = held(place)
+        with closing(opened(place)) if there is None else nullcontext(there) as file:
             yield file
     except sqlite3.Error as error:
         raise UnansweredError(f"{place}: {error}") from error

@@ -6,12 +6,13 @@ takes to run.
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from tidewaiter.catalog import glance
+from tidewaiter.catalog import glance, held
 from tidewaiter.core import durable, leases
 from tidewaiter.core.progress import Progress
 from tidewaiter.core.settings import Settings
@@ -147,6 +148,8 @@ def _prepared(settings: Settings, progress: Progress, stack: ExitStack, *, keeps
     if keeps:
         store.create()
     stack.enter_context(leases.hold(home.path))
+    if keeps and isinstance(settings.catalog, Path):
+        stack.enter_context(held.holding(settings.catalog))
     workshop = Workshop(settings, store, progress, stack, keeps=keeps)
     if not glance.is_current(settings.catalog):
         _ = workshop.catalog  # made, migrated, or refused before any work is done
