@@ -9,7 +9,9 @@ import pytest
 from raw_server import speaking
 
 from tidewaiter.core.errors import NetworkError
+from tidewaiter.transport import network
 from tidewaiter.transport.client import Client, Timeouts
+from tidewaiter.transport.failures import ConnectionLostError
 
 
 def drip_headers(connection: socket.socket) -> None:
@@ -92,12 +94,13 @@ def test_interrupt_ends_all_that_waits() -> None:
         assert client.get(url + "after", limit=10) == b"tide"
 
 
-def test_interrupt_ends_connecting() -> None:
-    """A host that drops the connection's first packet does not hold the command until its time-out."""
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_interrupt_ends_connecting(host: str) -> None:
+    """A host, by name or address, that drops the first packet does not hold the command until its time-out."""
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
-        url = f"http://127.0.0.1:{full.getsockname()[1]}/"
+        url = f"http://{host}:{full.getsockname()[1]}/"
         # Linux takes one more than the backlog; from then on, packets of new connections are dropped.
         fillers = [socket.socket() for _ in range(3)]
         for filler in fillers:
@@ -124,7 +127,8 @@ def test_interrupt_ends_connecting() -> None:
             filler.close()
 
 
-def test_connecting_has_its_time_out() -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_connecting_has_its_time_out(host: str) -> None:
     """The connect time-out covers everything until the connection stands."""
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
@@ -136,7 +140,7 @@ def test_connecting_has_its_time_out() -> None:
         with Client(attempts=1, timeouts=Timeouts(connect=0.3)) as client:
             start = time.monotonic()
             with pytest.raises(NetworkError, match="connected to in time") as caught:
-                client.get(f"http://127.0.0.1:{full.getsockname()[1]}/", limit=10)
+                client.get(f"http://{host}:{full.getsockname()[1]}/", limit=10)
             assert caught.value.code == "network_timeout"
             assert time.monotonic() - start < 2
         for filler in fillers:
@@ -156,3 +160,39 @@ def test_a_connection_is_used_again() -> None:
         for _ in range(5):
             assert client.get(url, limit=10) == b"tide"
     assert len(connections) == 1
+
+
+def test_an_interrupt_before_connecting_is_not_lost() -> None:
+    """Between the making of a socket and its first packet, an interrupt counts too."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(1)
+        host, port = listening.getsockname()
+        connecting = network._connecting(host, port, 5.0, None)
+        connecting.cut()
+        with pytest.raises(ConnectionLostError, match="interrupted"):
+            connecting.wait()
+
+
+@pytest.mark.parametrize(("host", "here"), [("127.0.0.1", True), ("[::1]", True), ("localhost", False)])
+def test_only_names_are_connected_to_by_a_thread(host: str, here: bool) -> None:
+    """A name lookup cannot be given up but by leaving its thread behind; an address needs none. Both need a permit."""
+    asked: dict[str, threading.Thread] = {}
+
+    def permit(address: str) -> bool:
+        asked[address] = threading.current_thread()
+        return False
+
+    with Client(attempts=1, permit=permit) as client, pytest.raises(NetworkError, match="may not be connected to"):
+        client.get(f"http://{host}:9/", limit=10)
+    assert asked.keys() <= {"127.0.0.1", "::1"}
+    assert {thread is threading.current_thread() for thread in asked.values()} == {here}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_closed_port_is_said_to_be_closed(host: str) -> None:
+    """The system's own words are in the message."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        with Client(attempts=1) as client, pytest.raises(NetworkError, match="Connection refused"):
+            client.get(f"http://{host}:{closed.getsockname()[1]}/", limit=10)

@@ -22,6 +22,8 @@ _CHUNK = 1 << 20
 class ArchiveSource:
     """An archive to copy from."""
 
+    near = True
+
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
 
@@ -88,6 +90,9 @@ class ArchiveTarget:
     def has_blob(self, blob: Descriptor) -> bool:
         """Whether it was written before."""
         return blob.digest in self._writer.blobs
+
+    def remember(self, digest: Digest) -> None:
+        """Nothing: no manifest is in a new file before its blobs."""
 
     def take_over(self, blob: Descriptor, source: Source) -> bool:  # noqa: ARG002 - a file shares nothing
         """False."""

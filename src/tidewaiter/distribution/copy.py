@@ -1,22 +1,24 @@
 """The copy engine: an image, or an index with everything in it, from one place to another, byte for byte.
 
 1. Read the manifests, from the root down, and list every blob that they need once.
-2. Ask the target what it has; take over what lies beside it; move only the rest, several blobs at once.
-3. Write the manifests, children first, then the tags. So a name never means something incomplete.
+2. Ask the target what it has, but for what the older image under the tag vouches for (`vouching`); take over what lies
+   beside it; move only the rest, several blobs at once.
+3. Write the manifests, children first, then the tags. So a name never means something incomplete. A target that refuses
+   them has lost what was vouched for: then it is asked for all of that, and sent what it lacks.
 4. On request do the same for what refers to the image: signatures, SBOMs, attestations. What others attached stays.
 
 Manifests are never written anew: what arrives has the digest that it had. The one exception is what cosign attached
 under a tag, where others attached something at the target (`attached`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from tidewaiter.core import limits
-from tidewaiter.core.errors import InputError, IntegrityError, LimitError, NotFoundError
+from tidewaiter.core.errors import InputError, IntegrityError, LimitError, NetworkError, NotFoundError
 from tidewaiter.core.progress import SILENT, Progress, Task
 from tidewaiter.distribution.endpoints import Source, Target
 from tidewaiter.distribution.transfer import Stop, in_parallel
@@ -24,7 +26,13 @@ from tidewaiter.oci import manifest as documents
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.manifest import Descriptor, Index, Manifest, Platform
 
+if TYPE_CHECKING:
+    from tidewaiter.distribution.vouching import Older
+
 Outcome = Literal["sent", "mounted", "skipped"]
+_REFUSED = frozenset({NotFoundError.default_code, "registry_refused"})
+_FEW_BLOBS = 2
+"""Config and one layer: as soon asked for as the manifest that names them."""
 _UNNOTICED_BYTES = 4 << 20
 """Signatures and attestations are many and small; each alone is not worth a line."""
 
@@ -179,23 +187,77 @@ class _Copy:
         """Copy a root with everything below it; `again` writes its manifest even where it is."""
         plan = _Plan()
         _add(self.source, root, plan)
-        present = {tag for tag in tags if self.target.named(tag) == root.digest}
-        if present or (not tags and self.target.has_manifest(root.digest)):
-            missing: list[Digest] = []
-        else:
-            missing = [digest for digest in plan.manifests if not self._has(digest)]
+        named = {tag: self.target.named(tag) for tag in tags}
+        wanted = [tag for tag in tags if named[tag] != root.digest]
+        missing: list[Digest] = []
+        vouched: list[Descriptor] = []
+        if len(wanted) == len(tags):  # what a tag names is there with all its parts
+            older = self._older(named)
+            missing = self._missing(plan, root.digest, older, tagged=bool(tags))
+            vouched = self._vouched(plan, missing, older)
+        self.outcomes.update((blob.digest, ("skipped", blob.size)) for blob in vouched)
         self._blobs(plan, missing)
-        for digest, (descriptor, data) in plan.manifests.items():
-            wanted = [tag for tag in tags if tag not in present] if digest == root.digest else []
-            if digest in missing or wanted or (again and digest == root.digest):
-                self.target.put_manifest(descriptor, data, wanted)
+        written = [one for one in plan.manifests if one in missing or (one == root.digest and (wanted or again))]
+        try:
+            self._write(plan, written, root.digest, wanted)
+        except (NetworkError, NotFoundError) as error:
+            if not vouched or error.code not in _REFUSED:
+                raise
+            # Step 3: it has lost some of what was vouched for.
+            for blob in vouched:
+                del self.outcomes[blob.digest]
+            self._blobs(plan, missing)
+            self._write(plan, written, root.digest, wanted)
+        for blob in vouched:
+            self.target.remember(blob.digest)
         self.done.update(plan.manifests)
         return plan
+
+    def _older(self, named: Mapping[str, Digest | None]) -> "Older | None":
+        """What the tags name at the target, as far as the source says what that is without requests."""
+        digests = {digest for digest in named.values() if digest is not None}
+        if not digests or not self.source.near:
+            return None
+        from tidewaiter.distribution import vouching
+
+        return vouching.older(self.source, digests)
+
+    def _missing(self, plan: _Plan, root: Digest, older: "Older | None", *, tagged: bool) -> list[Digest]:
+        """The manifests that the target lacks.
+
+        The root is written anyway when it gets a tag: then it is asked for only where that may spare several blobs.
+        """
+        if not tagged and self._has(root):
+            return []
+        left = plan.blobs[root].keys() - (older.blobs if older else ()) - self.outcomes.keys()
+        known = not tagged or len(left) <= _FEW_BLOBS
+        asked = [one for one in plan.manifests if one not in self.done and not (known and one == root)]
+        there = in_parallel(lambda one, _: self.target.has_manifest(one), asked, threads=self.threads)
+        present = {one for one, found in zip(asked, there, strict=True) if found} | self.done
+        return [one for one in plan.manifests if one not in present]
 
     def _has(self, digest: Digest) -> bool:
         return digest in self.done or self.target.has_manifest(digest)
 
+    def _vouched(self, plan: _Plan, missing: Sequence[Digest], older: "Older | None") -> list[Descriptor]:
+        """Those blobs of the `missing` manifests that older ones at the target name."""
+        if older is None:
+            return []
+        wanted = {digest: blob for one in missing for digest, blob in plan.blobs[one].items() if not blob.urls}
+        unproven = wanted.keys() - self.outcomes.keys() - older.blobs
+        for image, blobs in older.images.items():
+            asked = image in plan.manifests
+            if image not in missing if asked else len(unproven & blobs) > 1 and self._has(image):
+                unproven -= blobs
+        return [blob for digest, blob in wanted.items() if digest not in unproven and digest not in self.outcomes]
+
+    def _write(self, plan: _Plan, written: Sequence[Digest], root: Digest, tags: Sequence[str]) -> None:
+        for digest in written:
+            descriptor, data = plan.manifests[digest]
+            self.target.put_manifest(descriptor, data, tags if digest == root else ())
+
     def _blobs(self, plan: _Plan, missing: Sequence[Digest]) -> None:
+        """Move what the `missing` manifests name and the target lacks."""
         wanted = {digest: blob for one in missing for digest, blob in plan.blobs[one].items()}
         for blobs in plan.blobs.values():
             for blob in blobs.values():

@@ -17,6 +17,9 @@ Pieces = Callable[[int], Iterator[bytes]]
 class Source(Protocol):
     """Where manifests and blobs are read."""
 
+    near: bool
+    """Whether reading takes no requests."""
+
     def read(self, digest: Digest, *, limit: int = ...) -> bytes:
         """A manifest, verified; raises `NotFoundError` when there is none of that digest."""
 
@@ -51,6 +54,9 @@ class Target(Protocol):
     def has_blob(self, blob: Descriptor) -> bool:
         """Whether the blob is here, intact as far as this place can tell."""
 
+    def remember(self, digest: Digest) -> None:
+        """Keep in mind that the blob is here, which was not asked for because a manifest here names it."""
+
     def take_over(self, blob: Descriptor, source: Source) -> bool:
         """Whether the blob could be had without moving its bytes: mounted, or linked."""
 
@@ -58,7 +64,12 @@ class Target(Protocol):
         """Write the blob, verified; a place that keeps what a stopped copy left asks for the rest only."""
 
     def put_manifest(self, descriptor: Descriptor, data: bytes, tags: Sequence[str]) -> None:
-        """Write a manifest whose parts are all here, and let `tags` name it; without tags only its digest does."""
+        """Write a manifest whose parts are all here, and let `tags` name it; without tags only its digest does.
+
+        Raises:
+            NotFoundError: a part is not here after all.
+            NetworkError: as above, with the code `registry_refused`; or with another, for another reason.
+        """
 
     def attach(self, tag: str, descriptor: Descriptor, data: bytes) -> None:
         """Let a tag of cosign's name a manifest whose layers are here, together with what it names already."""

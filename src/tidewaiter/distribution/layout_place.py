@@ -100,6 +100,7 @@ class LayoutPlace:
         listed: whether `index.json` is read and written.
     """
 
+    near = True
     parallel = True
 
     def __init__(
@@ -193,6 +194,9 @@ class LayoutPlace:
             return False
         self._stamps.set(blob.digest, status)
         return True
+
+    def remember(self, digest: Digest) -> None:
+        """Nothing: what lies in a folder is looked at."""
 
     def take_over(self, blob: Descriptor, source: Source) -> bool:  # noqa: ARG002 - blobs of two folders never share a file
         """False: two layouts share no file, so that changing one cannot damage the other."""

@@ -22,6 +22,7 @@ class RegistryPlace:
     With `opens`, for a target that is on another host than the source, small blobs are asked for by opening an upload.
     """
 
+    near = False
     parallel = True
 
     def __init__(
@@ -60,7 +61,7 @@ class RegistryPlace:
             found = self.repository.has_blob(digest)
         if not found:
             return False
-        self._remember(digest)
+        self.remember(digest)
         return True
 
     def _opens_for(self, blob: Descriptor) -> bool:
@@ -78,7 +79,7 @@ class RegistryPlace:
             NetworkError: the registry could not be asked, refused, or was cut too often.
         """
         yield from self.repository.pieces(blob, offset, verify=False)
-        self._remember(blob.digest)
+        self.remember(blob.digest)
 
     def check(self, blob: Descriptor) -> None:
         """Nothing: what a registry holds is only known by reading it."""
@@ -117,6 +118,11 @@ class RegistryPlace:
         """Whether the manifest is there; a registry takes a manifest only when it has what that names."""
         return self.repository.has_manifest(digest)
 
+    def remember(self, digest: Digest) -> None:
+        """Keep in mind that the blob lies here, so that other repositories can mount it."""
+        if self._known is not None:
+            self._known.add(digest, self.repository.name)
+
     def take_over(self, blob: Descriptor, source: Source) -> bool:
         """Whether the registry mounted the blob from the source's repository, or from another that had it."""
         candidates = list(self._mount_from)
@@ -130,7 +136,7 @@ class RegistryPlace:
             # docker-registry 2.8 says that it mounted a SHA-512 blob, and then knows it by its SHA-256 only.
             if digests.algorithm(blob.digest) != "sha256" and not self.repository.has_blob(blob.digest):
                 continue
-            self._remember(blob.digest)
+            self.remember(blob.digest)
             return True
         return False
 
@@ -144,10 +150,10 @@ class RegistryPlace:
                 next_step="Try again; if it stays so, the blob is damaged where the image comes from.",
                 code=error.code,
             ) from error
-        self._remember(blob.digest)
+        self.remember(blob.digest)
 
     def put_manifest(self, descriptor: Descriptor, data: bytes, tags: Sequence[str]) -> None:
-        """Store a manifest under its digest, or under each of `tags`."""
+        """Store a manifest under its digest, or under each of `tags`; errors as in `Repository.put_manifest`."""
         for target in tags or (descriptor.digest,):
             self.repository.put_manifest(target, data, descriptor.media_type)
 
@@ -162,7 +168,3 @@ class RegistryPlace:
         """Keep in mind which blobs lie here."""
         if self._known is not None:
             self._known.save()
-
-    def _remember(self, digest: Digest) -> None:
-        if self._known is not None:
-            self._known.add(digest, self.repository.name)

@@ -65,14 +65,19 @@ def in_parallel(
 ) -> list[Result]:
     """Results of `work` for each item, in order.
 
-    The first exception of a worker is raised once the others have ended; they end at their next `Stop.check`.
+    The thread that calls is one of the `threads`. The first exception of a worker is raised once the others have ended;
+    they end at their next `Stop.check`.
     """
     stop = stop or Stop()
     shared = _Work(work, items, stop)
-    workers = [threading.Thread(target=shared.run, name="transfer") for _ in range(min(threads, shared.count))]
+    workers = [threading.Thread(target=shared.run, name="transfer") for _ in range(min(threads, shared.count) - 1)]
     try:
         for worker in workers:
             worker.start()
+        shared.run()
+        for failure in shared.failures:
+            if not isinstance(failure, Exception):
+                raise failure  # noqa: TRY301  # ctrl-C reaches this thread while it works as well as while it waits
         for worker in workers:
             worker.join()
     except BaseException:

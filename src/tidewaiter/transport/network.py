@@ -5,6 +5,8 @@ stays below `SLOWEST_BYTES_PER_SECOND` for the length of its time-out has stalle
 """
 
 import contextlib
+import errno
+import os
 import select
 import socket
 import threading
@@ -190,8 +192,53 @@ class Stream:
             self._socket.close()
 
 
-class _Connecting:
-    """A connection on its way, made in a thread of its own: nothing else can leave a name lookup behind."""
+class _ToAddress:
+    """A connection to an IP address on its way, made by the thread that wants it."""
+
+    def __init__(self, family: socket.AddressFamily, address: str, port: int, timeout: float) -> None:
+        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        self._address = address, port
+        self._timeout = timeout
+        self._wanted = True
+
+    def wait(self) -> socket.socket:
+        """The connection, not blocking; errors as in `connect`."""
+        try:
+            self._connect()
+        except BaseException:
+            self._socket.close()
+            raise
+        return self._socket
+
+    def _connect(self) -> None:
+        self._socket.setblocking(False)
+        failed = self._socket.connect_ex(self._address)
+        # From here on, `cut` reaches the socket.
+        if failed == errno.EINPROGRESS and self._wanted:
+            ready = select.poll()
+            ready.register(self._socket, select.POLLOUT)
+            if not ready.poll(self._timeout * 1000):
+                raise ConnectTimedOutError("no connection in time")
+            failed = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if not self._wanted:
+            raise ConnectionLostError("interrupted")
+        if failed == errno.ETIMEDOUT:
+            raise ConnectTimedOutError("no connection in time")
+        if failed:
+            raise ConnectionLostError(str(OSError(failed, os.strerror(failed))))
+
+    def cut(self) -> None:
+        """End the wait."""
+        self._wanted = False
+        with contextlib.suppress(OSError):  # it does not connect yet, or not any more
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+
+class _ToName:
+    """A connection on its way to whatever has a name.
+
+    Made in a thread of its own: nothing else can leave a name lookup behind.
+    """
 
     def __init__(self, host: str, port: int, timeout: float, permit: Permit | None) -> None:
         self._address = host, port
@@ -264,6 +311,21 @@ class _Connecting:
         self._ended.set()
 
 
+def _connecting(host: str, port: int, timeout: float, permit: Permit | None) -> _ToAddress | _ToName:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            address = socket.inet_ntop(family, socket.inet_pton(family, host))
+        except (OSError, ValueError):
+            continue
+        if permit is not None and not permit(address):
+            raise ConnectionLostError(f"{host} is an address which may not be connected to")
+        try:
+            return _ToAddress(family, address, port, timeout)
+        except OSError as error:
+            raise ConnectionLostError(str(error)) from error
+    return _ToName(host, port, timeout, permit)
+
+
 def connect(host: str, port: int, timeout: float, connections: Connections, permit: Permit | None = None) -> Stream:
     """A connection to `host`, known to `connections`, at an address that `permit` allows.
 
@@ -272,7 +334,7 @@ def connect(host: str, port: int, timeout: float, connections: Connections, perm
         ConnectionLostError: it was refused, the host is unknown, or the work was interrupted.
     """
     work = connections.work()
-    connecting = _Connecting(host, port, timeout, permit)
+    connecting = _connecting(host, port, timeout, permit)
     connections.add(connecting)
     connection = connecting.wait()
     # A request and its body are two writes; the second must not wait until the first is acknowledged.
