@@ -1,5 +1,6 @@
 """`lock` and `build`: from a folder with a commit to an image in the store."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -70,6 +71,7 @@ def build(
     platform: PlatformName = "linux/amd64",
     bytecode: bool | None = None,
     provenance: Path | None = None,
+    push: str | None = None,
     output: Annotated[Format, Parameter(name="--format")] = "text",
 ) -> int:
     """Build the image of a project into the local store.
@@ -77,14 +79,21 @@ def build(
     Needs neither Docker nor root, and runs nothing of the wheels or the app. Locks that are missing are
     written; a lock that does not fit its inputs is an error.
 
+    With --push the image goes to a registry, too: freely for research, for all else only where a verdict allows it.
+
     Args:
         project: folder that holds tidewaiter.toml.
         compression: of the layers of wheels, models and app; some old clients cannot read zstd.
         platform: what the image runs on; another one than this machine's needs --no-bytecode.
         bytecode: with or without compiled Python files, recorded in pylock.toml; as the lock says when not given.
         provenance: file to write what the image was made of: SLSA v1 in an in-toto statement, not signed.
+        push: HOST/REPO[:TAG] to push the image to as well; without a tag, the image's own.
         output: text or json.
     """
+    if push is not None:
+        from tidewaiter.cli import build_push
+
+        to = build_push.destination(push)
     opened = projects.load(project)
     with source.reading(opened) as asked:
         # Git looks at the project while all that builds is loaded.
@@ -92,13 +101,19 @@ def build(
         from tidewaiter.pipelines import bounding, building
 
         with workshop() as shop:
-            made = building.build(shop, opened, options(compression, platform, bytecode=bytecode), asked=asked)
+            wanted = options(compression, platform, bytecode=bytecode)
+            meanwhile = building.load_recording
+            if push is not None:
+                build_push.require_own_settings(shop.settings, to)
+                meanwhile = partial(build_push.load, shop.settings, to)
+            made = building.build(shop, opened, wanted, asked=asked, meanwhile=meanwhile)
             building.list_in_store(shop, made.name, made.tag, made.image)
+            if provenance is not None:
+                building.write_provenance(made, provenance, pipeline_run=shop.settings.pipeline_run)
+            pushed = None if push is None else build_push.push(shop, made, to)
     bounding.keep(shop.settings, made, shop.progress)
-    if provenance is not None:
-        building.write_provenance(made, provenance, pipeline_run=shop.settings.pipeline_run)
     if output == "json":
-        emit_json(document(made))
+        emit_json(document(made) if pushed is None else {**document(made), "pushed": build_push.document(pushed)})
         return 0
     for line in summary(made):
         emit(line)
@@ -107,6 +122,8 @@ def build(
         for part in made.parts
     ]
     console.table(("layer", "size", "", "contents"), rows)
+    if pushed is not None:
+        build_push.show(pushed)
     return 0
 
 

@@ -17,7 +17,8 @@ def _places() -> Places:
     return Places(settings.load(), console.progress())
 
 
-def _counts(result: CopyResult) -> dict[str, int]:
+def counts(result: CopyResult) -> dict[str, int]:
+    """The JSON shape of what a copy moved."""
     return {
         "sent_bytes": result.sent.bytes,
         "mounted_bytes": result.mounted.bytes,
@@ -36,7 +37,7 @@ def _document(done: Copied) -> dict[str, Any]:
         "digest": result.digest,
         "media_type": result.media_type,
         "manifests": result.manifests,
-        **_counts(result),
+        **counts(result),
         "left_blobs": result.left.blobs,
         "referrers": list(result.referrers),
     }
@@ -53,7 +54,8 @@ def _show_counts(result: CopyResult) -> None:
         emit(f"  {len(result.referrers)} manifests that refer to it came along")
 
 
-def _show(verb: str, done: Copied) -> None:
+def show(verb: str, done: Copied) -> None:
+    """What a person wants to know of a copy."""
     name = done.destination if "@" in done.destination else f"{done.destination}@{done.result.digest}"
     emit(f"{verb} {name}")
     if done.result.manifests > 1:
@@ -88,7 +90,7 @@ def push(
             {
                 "reference": shipped.reference,
                 "digest": shipped.digest,
-                **_counts(shipped.image),
+                **counts(shipped.image),
                 "signature": shipped.signature,
                 "attached": {
                     "signatures": shipped.along.signatures,
@@ -139,7 +141,7 @@ def pull(
     if output == "json":
         emit_json(_document(done))
     else:
-        _show("pulled", done)
+        show("pulled", done)
     return 0
 
 
@@ -179,7 +181,7 @@ def copy(
     if output == "json":
         emit_json(_document(done))
     else:
-        _show("copied", done)
+        show("copied", done)
     return 0
 
 
@@ -216,5 +218,5 @@ def export(
     if output == "json":
         emit_json(_document(done))
     else:
-        _show("exported", done)
+        show("exported", done)
     return 0

@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -14,7 +15,7 @@ from tidewaiter.assembly.build import Build
 from tidewaiter.assembly.foreign import Images
 from tidewaiter.assembly.options import Options
 from tidewaiter.assembly.python_lock import PythonLock
-from tidewaiter.assembly.source import Source
+from tidewaiter.assembly.source import Look
 from tidewaiter.catalog import built, glance
 from tidewaiter.catalog.records import BuildRecord, BuiltLayer, CiRun, Material, Visibility
 from tidewaiter.core import durable
@@ -103,6 +104,19 @@ def _committed(seconds: int) -> dt.datetime | None:
         return None
 
 
+def load_recording() -> None:
+    """Load what signs the audit log at the end."""
+    with suppress(ImportError):  # said when it is needed
+        import tidewaiter.catalog.audit.sequencer  # noqa: F401
+
+
+def beside(load: Callable[[], None]) -> None:
+    """Load in a thread what is needed later, while this one waits for something else."""
+    from threading import Thread
+
+    Thread(target=load, name="loading").start()
+
+
 def build(
     workshop: Workshop,
     project: Project,
@@ -110,18 +124,20 @@ def build(
     *,
     builder: str = provenance.LOCAL_BUILDER,
     images: Images | None = None,
-    asked: Callable[[], Source] | None = None,
+    asked: Look | None = None,
+    meanwhile: Callable[[], None] = load_recording,
 ) -> Build:
     """Build `project`, record the build, and let its tag mean the image in the catalog, not yet cleared.
 
     A build that made nothing new, of a commit whose build is recorded, is not recorded once more. `builder` names who
     builds it; `images` says what names of images mean, in the place of the registries; `asked` as in `assembly.build`.
+    `meanwhile` loads what comes next, in a thread, while something is made.
 
     Raises:
         TidewaiterError: as `assembly.build.build`; nothing is recorded or tagged then.
     """
     bench = bench_of(workshop, images)
-    bench.layers.before_making = _load_recording
+    bench.layers.before_making = partial(beside, meanwhile)  # there is time while the image's interpreter starts
     made = assembly.build(bench, project, wanted=wanted, asked=asked)
     around = surroundings.of_settings(workshop.settings)
     for line in surroundings.warnings(made.source, around):
@@ -132,17 +148,6 @@ def build(
         _remember(workshop, record, made.tag)
     _warn_of_base(workshop, made)
     return made
-
-
-def _load_recording() -> None:
-    """Load what signs the audit log at the end, in a thread: there is time while the image's interpreter starts."""
-    from threading import Thread
-
-    def load() -> None:
-        with suppress(ImportError):  # said when it is needed
-            import tidewaiter.catalog.audit.sequencer  # noqa: F401
-
-    Thread(target=load, name="loading").start()
 
 
 def _warn_of_base(workshop: Workshop, made: Build) -> None:

@@ -55,14 +55,17 @@ class _Origin(msgspec.Struct, frozen=True):
 
 
 class Places:
-    """Opens places for the length of one command, each thing when it is first needed."""
+    """Opens places for the length of one command, each thing when it is first needed.
 
-    def __init__(self, settings: Settings, progress: Progress) -> None:
+    A `workshop` that is given was opened by somebody else, who closes it.
+    """
+
+    def __init__(self, settings: Settings, progress: Progress, *, workshop: "Workshop | None" = None) -> None:
         self.settings = settings
         self.progress = progress
         self._stack = ExitStack()
         self._client: Client | None = None
-        self._workshop: Workshop | None = None
+        self._workshop = workshop
         self._registries: dict[str, Registry] = {}
         self._known: list[tuple[str, BlobPlaces]] = []
 
