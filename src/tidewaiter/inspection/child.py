@@ -20,13 +20,14 @@ from tidewaiter.core import confined, limits
 from tidewaiter.core.errors import NotFoundError
 from tidewaiter.inspection import layer as layers
 from tidewaiter.inspection import wire
+from tidewaiter.oci import zstd_frames
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.manifest import LAYER, Descriptor
 from tidewaiter.sbom import licenses
 
 # No file can be opened later. These are what other rooms load when they first need it; `igzip` brings `gzip` with it,
 # whose exception isal raises.
-_LOADED = (isal.igzip, isal.igzip_lib, zstandard)
+_LOADED = (isal.igzip, isal.igzip_lib, zstandard, zstd_frames)
 _CODECS = ("ascii", "latin-1", "utf-8", "utf-16", "unicode_escape", "idna")
 _SWITCH_SECONDS = 0.0001
 """Whoever has inflated a block needs Python's lock for a moment; the usual wait for it holds up the next block."""

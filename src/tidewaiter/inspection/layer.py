@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import IO, TYPE_CHECKING
 
-from tidewaiter.inspection import waste
+from tidewaiter.inspection import links, unpacked, waste
 from tidewaiter.inspection.catalogers import (
     Cataloger,
     apk,
@@ -26,7 +26,7 @@ from tidewaiter.inspection.catalogers.debian import copyright as debian_copyrigh
 from tidewaiter.inspection.catalogers.debian import status
 from tidewaiter.inspection.catalogers.python import develop, eggs, installs, metadata
 from tidewaiter.inspection.catalogers.rpm import packages as rpm
-from tidewaiter.inspection.layer_facts import SYMLINK, Collector, LayerFacts
+from tidewaiter.inspection.layer_facts import SYMLINK, UNREAD_LINK, Collector, FoundLink, LayerFacts
 from tidewaiter.inspection.paths import readable
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.layer import OPAQUE_WHITEOUT, WHITEOUT_PREFIX, Entry, Reader
@@ -68,6 +68,12 @@ _ARCHIVES: tuple[tuple[Callable[[str], bool], _Read], ...] = (
     (eggs.wants, eggs.read),
     (models.wants, models.read),
 )
+_TELLING = (
+    *(cataloger for cataloger in CATALOGERS if cataloger.names_packages),
+    system.OS_RELEASE,
+    *(read for _, read in _ARCHIVES),
+)
+"""Those whose silence may mean that something goes unseen."""
 
 
 def is_known(path: str, name: str) -> bool:
@@ -100,12 +106,29 @@ def _catalog(path: str, entry: Entry, file: IO[bytes] | None, wanting: list[Cata
     for cataloger in wanting:
         if file is not None:
             cataloger.read(path, bounded(path, entry, file, cataloger.limit, collector), collector)
-        elif entry.kind == "hardlink":
-            copied = collector.copy(readable(entry.target), path)
-            if not copied and cataloger.names_packages:
-                collector.note(path, "it is a hard link to a file that was not read")
-        elif cataloger.names_packages:
+        elif entry.kind == "symlink" and cataloger.names_packages:
             collector.note(path, SYMLINK)
+
+
+def _readers(path: str) -> tuple[object, ...]:
+    """Who reads a file of this name for more than its being a program or a text."""
+    name = path[path.rfind("/") + 1 :]
+    if is_known(path, name):
+        if wanting := wanted_by(path):
+            return tuple(wanting)
+        if (reader := archive_reader(path)) is not None:
+            return (reader,)
+    return (framework_binaries,) if framework_binaries.wants(path) else ()
+
+
+def _link(path: str, entry: Entry, collector: Collector) -> None:
+    """Say of a hard link what is known of its file, or that its file was not read as what the link's name says."""
+    target = readable(entry.target)
+    readers = _readers(path)
+    alike = readers == _readers(target)
+    links.say(collector, path, target, alike=alike)
+    if not alike and any(one in _TELLING for one in readers):
+        collector.note(path, UNREAD_LINK)
 
 
 def _look_inside(path: str, name: str, entry: Entry, file: IO[bytes], collector: Collector) -> None:
@@ -158,8 +181,8 @@ def _look(path: str, name: str, entry: Entry, file: IO[bytes] | None, collector:
         reader(path, entry, file, collector)
     elif file is not None:
         _look_inside(path, name, entry, file, collector)
-    elif entry.kind == "hardlink":
-        collector.copy(readable(entry.target), path)
+    if entry.kind == "hardlink":
+        _link(path, entry, collector)
     if name.startswith(frameworks.BEGINNINGS):
         build = frameworks.of_name(path)
         if build is not None and path not in collector.builds:
@@ -201,6 +224,23 @@ def read_unnamed(blob: IO[bytes], *, keep: Callable[[bytes], None] | None = None
     return _collected(layer, found, keep)
 
 
+def _settle(collector: Collector) -> None:
+    """Forget what no unpacking leaves, and tell what layers below have to say, now that the walk has ended."""
+    data = collector.listing.finish()
+    if collector.listing.has_links:
+        for path, target in unpacked.linked_below(data).items():
+            collector.keep(path, target)
+            collector.linked[path] = FoundLink(path, target, _readers(path) == _readers(target))
+    listed, implied = collector.listing.listed, collector.listing.implied
+    listed.pack()
+    implied.pack()
+    if listed.repeats or listed.files_among(implied):
+        left = unpacked.settled(data, implied)
+        for path in left.gone:
+            collector.forget(path)
+        collector.listing, collector.files, collector.file_bytes = left.listing, left.files, left.file_bytes
+
+
 def _collected(
     entries: Iterable[tuple[Entry, IO[bytes] | None]],
     found: Callable[[], tuple[Digest, int]],
@@ -211,6 +251,7 @@ def _collected(
     for entry, file in entries:
         _take(entry, file, collector)
     diff_id, size = found()
+    _settle(collector)
     listing = collector.listing.finish()
     if keep is not None:
         keep(listing)

@@ -11,12 +11,15 @@ from tidewaiter.inspection.listing import Writer
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.layer import Entry
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """Raise it when a cataloger finds something else, or something more, in the same layer."""
 
 
 SYMLINK = "it is a symlink to a file that names no package"
 """Reason that a merged view takes back when the link leads to metadata that was read elsewhere."""
+
+
+UNREAD_LINK = "it is a hard link to a file that was not read"
 
 
 class FoundPackage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -38,6 +41,15 @@ class FoundPackage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Further names under which others ask for it."""
     hashes: tuple[str, ...] = ()
     """`ALGORITHM:HEX` of what was installed, where the metadata gives one."""
+
+
+class FoundLink(msgspec.Struct, frozen=True, order=True):
+    """A hard link to a file of a layer below."""
+
+    path: str
+    target: str
+    alike: bool
+    """Whether who reads files of the one name reads those of the other: then both say the same."""
 
 
 class FoundProgram(msgspec.Struct, frozen=True):
@@ -164,6 +176,8 @@ class LayerFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`PathSet.pack` of folders that the layer does not list, though something lies in them."""
     measured: Measured = UNMEASURED
     """The layer weighed by itself."""
+    linked: tuple[FoundLink, ...] = ()
+    """Hard links to files of layers below, which are in the container whatever becomes of those."""
 
 
 class Collector:
@@ -189,8 +203,10 @@ class Collector:
         self.archives: dict[str, tuple[str, ...]] = {}
         self.os_releases: dict[str, OsRelease] = {}
         self.users: dict[str, dict[str, int]] = {}
-        self.unread: set[Unread] = set()
+        self.linked: dict[str, FoundLink] = {}
+        """Hard links to files of layers below, when the walk has ended."""
         self.listing = Writer()
+        self._notes: dict[str, tuple[Unread, ...]] = {}
         self._kept = 0
         self._by_path: tuple[dict[str, Any], ...] = (
             self.links,
@@ -204,7 +220,26 @@ class Collector:
             self.archives,
             self.os_releases,
             self.users,
+            self.linked,
+            self._notes,
         )
+        self.of_content: tuple[dict[str, Any], ...] = (
+            self.links,
+            self.copyrights,
+            self.builds,
+            self.models,
+            self.develop,
+            self.archives,
+            self.os_releases,
+            self.users,
+            self._notes,
+        )
+        """What is known of a file by what it holds; packages and exposures have their own ways in."""
+
+    @property
+    def unread(self) -> set[Unread]:
+        """What could not be read whole."""
+        return {note for notes in self._notes.values() for note in notes}
 
     def keep(self, *texts: str) -> None:
         """Account for texts that are kept; raises `LimitError` over `limits.LAYER_FACTS_BYTES`."""
@@ -221,22 +256,6 @@ class Collector:
             if path in said:
                 del said[path]
         self.editable.discard(path)
-
-    def copy(self, source: str, path: str) -> bool:
-        """Say of `path`, a hard link, what was said of `source`; False when nothing was."""
-        if source in self.packages:
-            self.add_packages(
-                path, tuple(msgspec.structs.replace(package, location=path) for package in self.packages[source])
-            )
-        elif source in self.copyrights:
-            self.copyrights[path] = self.copyrights[source]
-        elif source in self.os_releases:
-            self.os_releases[path] = self.os_releases[source]
-        elif source in self.users:
-            self.users[path] = self.users[source]
-        else:
-            return False
-        return True
 
     def add_packages(self, path: str, packages: tuple[FoundPackage, ...]) -> None:
         """Record the packages that the metadata file `path` names.
@@ -275,7 +294,7 @@ class Collector:
     def note(self, path: str, reason: str) -> None:
         """Record that something could not be read whole."""
         self.keep(path, reason)
-        self.unread.add(Unread(path, reason))
+        self._notes[path] = (*self._notes.get(path, ()), Unread(path, reason))
 
     def found(self) -> tuple[FoundPackage, ...]:
         """The packages, sorted by the place of their metadata."""
@@ -307,4 +326,5 @@ class Collector:
             unread=tuple(sorted(self.unread)),
             implied=self.listing.implied.pack(),
             measured=measured,
+            linked=tuple(sorted(self.linked.values())),
         )

@@ -117,6 +117,8 @@ class Writer:
         self._entries: list[Entry] = []
         self._targets: dict[int, str] = {}
         self._room = _FRAME_CHARACTERS
+        self.has_links = False
+        """Whether a hard link is among the entries."""
         self.listed = PathSet()
         """All entries; complete once the listing is finished."""
         self.implied = PathSet()
@@ -129,6 +131,7 @@ class Writer:
         """Take an entry under its readable path; `target` is that of a hard link, readable too."""
         if target:
             self._targets[len(self._paths)] = target
+            self.has_links = True
             self._room -= len(target)
         self._paths.append(path)
         self._entries.append(entry)

@@ -34,8 +34,23 @@ class Overlay:
             wanted = number(folder)
             indexes = range(len(self._paths) - 1, -1, -1)
             found = next((index for index in indexes if self._paths[index].kind(wanted) == "file"), -1)
+            while found > 0 and folder in self._layers[found].links and (lower := self._link_below(found, folder)) >= 0:
+                found = lower
             self._blocks[folder] = found
         return found
+
+    def _link_below(self, index: int, folder: str) -> int:
+        """The layer whose link `folder` a link of layer `index` has replaced; -1 when it replaced anything else.
+
+        What layers between the two put into the folder went to where the link leads, and is not hidden by another link.
+        """
+        wanted, above = number(folder), ancestors(folder)
+        for lower in range(index - 1, -1, -1):
+            if self._hides(lower + 1, folder, above):
+                return -1
+            if self._paths[lower].kind(wanted) is not None:
+                return lower if folder in self._layers[lower].links else -1
+        return -1
 
     def _hides(self, index: int, path: str, above: list[str]) -> bool:
         """Whether layer `index` removes `path`, or a folder that it lies in, from the layers below."""

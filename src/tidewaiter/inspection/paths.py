@@ -51,13 +51,21 @@ class PathSet:
         self._numbers.frombytes(packed)
         if sys.byteorder == "big":
             self._numbers.byteswap()
+        self._packed = False
+        self.repeats = False
+        """Whether a path was added twice, as the same or not; known once it is packed."""
 
     def __len__(self) -> int:
         return len(self._numbers)
 
+    def as_files(self) -> "array[int]":
+        """The numbers of all paths, as if none was a directory."""
+        return array("Q", (one & ~1 for one in self._numbers))
+
     def add(self, path: str, *, directory: bool) -> None:
         """Take a path; `pack` before asking for it."""
         self._numbers.append(number(path) | directory)
+        self._packed = False
 
     def add_all(self, paths: Iterable[str], directories: Iterable[bool]) -> None:
         """Take many paths, in their order, and whether each is a directory."""
@@ -67,9 +75,18 @@ class PathSet:
         if sys.byteorder == "big":
             numbers.byteswap()
         self._numbers.extend([one & ~1 | kind for one, kind in zip(numbers, directories, strict=True)])
+        self._packed = False
 
     def pack(self) -> bytes:
         """All paths, sorted, as little-endian bytes for the constructor."""
+        if not self._packed:
+            self._sort()
+        packed = array("Q", self._numbers)
+        if sys.byteorder == "big":
+            packed.byteswap()
+        return packed.tobytes()
+
+    def _sort(self) -> None:
         added = self._numbers
         # Python's own integers take five times the room, so few of them exist at a time.
         runs = [
@@ -80,10 +97,12 @@ class PathSet:
         elif runs:
             self._numbers = runs[0]
         self._forget_earlier(added)
-        packed = array("Q", self._numbers)
-        if sys.byteorder == "big":
-            packed.byteswap()
-        return packed.tobytes()
+        self.repeats |= len(self._numbers) < len(added)
+        self._packed = True
+
+    def files_among(self, directories: "PathSet") -> bool:
+        """Whether one of `directories` is something else here. Both are packed."""
+        return any(self.kind(one) == "file" for one in directories.as_files())
 
     def _forget_earlier(self, added: "array[int]") -> None:
         """Keep the last of paths that were added as a directory and as something else, as unpacking does."""

@@ -50,7 +50,11 @@ class Stack:
         listings: Mapping[Item, bytes],
     ) -> None:
         self.items = tuple(items)
-        self.facts = [facts[item] for item in items]
+        self.facts = self._own = [facts[item] for item in items]
+        if any(layer.linked for layer in self._own):
+            from tidewaiter.inspection import links  # hardly any layer has such
+
+            self.facts = links.resolved(self._own)
         self._cache = cache
         self._listings = listings
 
@@ -109,7 +113,7 @@ class Stack:
         return [self._measured(index) for index in range(len(self.items))]
 
     def _measured(self, index: int) -> Measured:
-        unseen, facts, item = self.hidden[index], self.facts[index], self.items[index]
+        unseen, facts, item = self.hidden[index], self._own[index], self.items[index]
         if not unseen:
             return facts.measured
         name = unseen.digest

@@ -330,7 +330,11 @@ class _Packed(io.RawIOBase):
 
 
 def _inflated(packed: _Packed) -> IO[bytes]:
-    """The tar stream in `packed`: gzip, zstd or plain, told apart by the first bytes."""
+    """The tar stream in `packed`: gzip, zstd or plain, told apart by the first bytes.
+
+    Between and behind the members of a gzip file zeros are passed over, as gzip does. Go's reader, which containerd and
+    skopeo use, refuses such a file. What is in it is proven by the diff ID either way.
+    """
     buffered = io.BufferedReader(packed, _HEAD_BYTES)
     head = buffered.peek(4)[:4]
     if head[:2] == b"\x1f\x8b":
@@ -342,8 +346,12 @@ def _inflated(packed: _Packed) -> IO[bytes]:
     if head == b"\x28\xb5\x2f\xfd":
         import zstandard
 
+        from tidewaiter.oci import zstd_frames
+
+        frames = zstd_frames.Frames(buffered)
         inflater = zstandard.ZstdDecompressor(max_window_size=1 << 27)
-        return inflater.stream_reader(buffered, read_size=_PACKED_BYTES, read_across_frames=True)
+        stream = inflater.stream_reader(cast("IO[bytes]", frames), read_size=_PACKED_BYTES, read_across_frames=True)
+        return cast("IO[bytes]", zstd_frames.Inflated(stream, frames))
     return buffered
 
 
@@ -369,19 +377,31 @@ class Reader:
 
     Iterate to get `(entry, file or None)`; the file is valid until the next step. After the end, `diff_id`
     and `tar_size` describe the whole tar stream. With `ahead` a thread inflates while entries are looked at, and no
-    one else may read `blob` until iteration has ended. Iteration raises
+    one else may read `blob` until iteration has ended. Iteration, and reading of a file just as well, raises
 
     - `InputError`: not a tar, damaged, or a path that would leave the image (code `unsafe_path`);
     - `LimitError`: over a bound of `core.limits`.
+
+    `name` is what messages call the layer. `refused` may give another error for one that says that it cannot be read,
+    and nobody reads `blob` any more when it is asked.
     """
 
     def __init__(
-        self, blob: IO[bytes], *, limit: int = limits.LAYER_BYTES, algorithm: str = "sha256", ahead: bool = False
+        self,
+        blob: IO[bytes],
+        *,
+        limit: int = limits.LAYER_BYTES,
+        algorithm: str = "sha256",
+        ahead: bool = False,
+        name: str = "the layer",
+        refused: Callable[[InputError], InputError] | None = None,
     ) -> None:
         self._blob = blob
         self._ahead = ahead
         self._limit = limit
         self._algorithm = algorithm
+        self._name = name
+        self._refused = refused
         self._stream: tar.Stream | None = None
 
     @property
@@ -397,17 +417,22 @@ class Reader:
         return 0 if self._stream is None else self._stream.size
 
     def __iter__(self) -> Iterator[tuple[Entry, IO[bytes] | None]]:
+        try:
+            yield from self._walk()
+        except tar.Malformed as error:
+            raise self._error(error) from error
+
+    def _error(self, error: Exception) -> Exception:
+        """What to raise for `error`: the one place that knows how decompressors say that a stream is damaged."""
         from isal.igzip_lib import IsalError
         from zstandard import ZstdError
 
-        try:
-            yield from self._walk()
-        except (tar.Malformed, EOFError, IsalError, ZstdError) as error:  # type: ignore[misc]  # isal's stub declares its exception as a value
-            raise tar.unreadable(error) from error
-        except OSError as error:
-            if error.errno is not None:
-                raise
-            raise tar.unreadable(error) from error  # igzip's word for a damaged stream
+        damage = cast("tuple[type[Exception], ...]", (tar.Malformed, EOFError, IsalError, ZstdError))  # isal's stub
+        # An `OSError` without a number is igzip's word for a damaged stream.
+        if not isinstance(error, damage) and not (isinstance(error, OSError) and error.errno is None):
+            return error
+        found = tar.unreadable(error, self._name)
+        return found if self._refused is None else self._refused(found)
 
     def _walk(self) -> Iterator[tuple[Entry, IO[bytes] | None]]:
         packed = _Packed(self._blob)
@@ -418,7 +443,7 @@ class Reader:
             yield from self._members(_inflated(packed), packed)
 
     def _members(self, inflated: tar.Source, packed: _Packed) -> Iterator[tuple[Entry, IO[bytes] | None]]:
-        self._stream = tar.Stream(inflated, self._limit, self._algorithm, lambda: packed.count)
+        self._stream = tar.Stream(inflated, self._limit, self._algorithm, lambda: packed.count, self._error)
         for member, content in tar.Walk(self._stream):
             kind = _KINDS.get(member.type)
             if kind is not None:  # devices and pipes carry nothing to look at

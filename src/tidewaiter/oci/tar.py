@@ -78,13 +78,23 @@ class Source(Protocol):
 class Stream:
     """The bytes of a tar: forward only, counted and hashed, under a limit.
 
-    `packed` says of how many packed bytes those read so far were unpacked.
+    `packed` says of how many packed bytes those read so far were unpacked. `refused` says what to raise for something
+    that `source` has raised, or for an end that comes too early; then nobody gets another byte.
     """
 
-    def __init__(self, source: Source, limit: int, algorithm: str, packed: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        limit: int,
+        algorithm: str,
+        packed: Callable[[], int],
+        refused: Callable[[Exception], Exception],
+    ) -> None:
         self._source = source
         self._limit = limit
         self._packed = packed
+        self._refused = refused
+        self._failure: Exception | None = None
         self._block = b""
         self._start = 0  # position of the block in the stream
         self._offset = 0  # position inside the block
@@ -109,7 +119,15 @@ class Stream:
         self._start += len(self._block)
         self._offset = 0
         self._block = b""
-        data = self._source.read(_CHUNK)
+        if self._failure is not None:
+            raise self._failure  # whoever met it first may have made light of it
+        try:
+            data = self._source.read(_CHUNK)
+        except Exception as error:
+            self._failure = self._refused(error)
+            if self._failure is error:
+                raise
+            raise self._failure from error
         size = self._start + len(data)
         if size > self._limit:
             raise LimitError(f"the layer unpacks to more than {self._limit} bytes", next_step=_BOMB)
@@ -118,6 +136,11 @@ class Stream:
         self._hasher.update(data)
         self._block = data
         return bool(data)
+
+    def cut_off(self) -> Exception:
+        """What to raise where a file is longer than the rest of the tar, and from now on."""
+        self._failure = self._refused(Malformed("it ends inside a file"))
+        return self._failure
 
     def read(self, size: int) -> bytes:
         """The next `size` bytes, fewer only at the end."""
@@ -167,7 +190,7 @@ class _Content:
         wanted = self._left if size < 0 else min(size, self._left)
         data = self._stream.read(wanted)
         if len(data) < wanted:
-            raise unreadable(Malformed("it ends inside a file"))  # the caller reads here, not `Reader`
+            raise self._stream.cut_off()
         self._left -= wanted
         self._at += wanted
         return data
@@ -182,7 +205,7 @@ class _Content:
         self._left -= passed
         self._at += passed
         if not self._stream.skip_to(self._at):
-            raise unreadable(Malformed("it ends inside a file"))  # the caller reads here, not `Reader`
+            raise self._stream.cut_off()
         return self._size - self._left
 
 
@@ -443,12 +466,12 @@ class Walk:
             at, size = stream.position, member.size
             yield member, cast("IO[bytes]", _Content(stream, at, size))
             if not stream.skip_to(at - (-size // BLOCK) * BLOCK):
-                raise Malformed("it ends inside a file")
+                raise stream.cut_off()
         if self._pending():
             raise Malformed("it ends after the records of a member that does not follow")
         stream.drain()
 
 
-def unreadable(error: Exception) -> InputError:
-    """The error that a user sees for a tar that cannot be read."""
-    return InputError(f"the layer is not a readable tar: {error}", next_step=_NEXT)
+def unreadable(error: Exception, layer: str) -> InputError:
+    """The error that a user sees for a `layer` that cannot be read."""
+    return InputError(f"{layer} is not a readable tar: {error}", next_step=_NEXT)

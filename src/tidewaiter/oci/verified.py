@@ -5,14 +5,15 @@
 3. Read both streams to their ends.
 4. Compare size and digest of the blob with the descriptor, and the digest of the tar with the diff ID.
 
-What step 2 hands out counts only when the walk ends without an error.
+What step 2 hands out counts only when the walk ends without an error. Where it fails, in the walk or in a file that was
+handed out, the blob is compared first: a damaged one fails in inflate or tar, and is to be called damaged.
 """
 
 import io
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, cast
 
-from tidewaiter.core.errors import InputError, IntegrityError
+from tidewaiter.core.errors import IntegrityError
 from tidewaiter.oci import digest as digests
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.hasher import Hasher
@@ -53,7 +54,8 @@ class _Blob(io.RawIOBase):
 class VerifiedLayer:
     """One layer of an image, walked once.
 
-    Iterate to get `(entry, file or None)` like `layer.Reader`. Iteration raises, at the latest at its end,
+    Iterate to get `(entry, file or None)` like `layer.Reader`. Iteration raises, at the latest at its end, and so may
+    reading of a file,
 
     - `IntegrityError`: the blob has another size or digest, or the tar another diff ID, than promised;
     - `InputError`: the layer cannot be read as a tar at all, though its blob is the one promised;
@@ -80,34 +82,33 @@ class VerifiedLayer:
         digest = self._descriptor.digest
         with self._source.open(digest) as opened:  # step 1
             blob = _Blob(opened, digests.algorithm(digest), self._descriptor.size, self._advance)
-            reader = Reader(cast("IO[bytes]", blob), algorithm=digests.algorithm(self._diff_id), ahead=True)
-            try:
-                yield from reader  # step 2
-            except InputError as error:
-                if error.code == InputError.default_code:
-                    # A damaged blob fails in inflate or tar first; say that it is damaged, not that it is malformed.
-                    self._drain(blob)
-                    self._check_blob(blob)
-                raise
-            self._drain(blob)  # step 3
-            self._check_blob(blob)  # step 4
+            reader = Reader(
+                cast("IO[bytes]", blob),
+                algorithm=digests.algorithm(self._diff_id),
+                ahead=True,
+                name=f"layer {digest}",
+                refused=lambda error: self._damage(blob) or error,
+            )
+            yield from reader  # step 2
+            if damage := self._damage(blob):  # steps 3 and 4
+                raise damage
             self.tar_size = reader.tar_size
             if reader.diff_id != self._diff_id:
                 raise IntegrityError(
                     f"layer {digest} unpacks to {reader.diff_id} instead of {self._diff_id}", next_step=_NEXT
                 )
 
-    def _drain(self, blob: _Blob) -> None:
+    def _damage(self, blob: _Blob) -> IntegrityError | None:
+        """What is wrong with the blob, which is read to its end; None when it is the promised one."""
         rest = bytearray(_CHUNK)
         while blob.readinto(rest):
             pass
-
-    def _check_blob(self, blob: _Blob) -> None:
         actual = blob.hasher.digest()
         if blob.size != self._descriptor.size:
             excess = "more than" if blob.size > self._descriptor.size else f"{blob.size} instead of"
-            raise IntegrityError(
+            return IntegrityError(
                 f"layer {self._descriptor.digest} has {excess} {self._descriptor.size} bytes", next_step=_NEXT
             )
         if actual != self._descriptor.digest:
-            raise IntegrityError(f"layer {self._descriptor.digest} has bytes with digest {actual}", next_step=_NEXT)
+            return IntegrityError(f"layer {self._descriptor.digest} has bytes with digest {actual}", next_step=_NEXT)
+        return None

@@ -129,16 +129,23 @@ def name_of(path: str) -> tuple[str, str]:
     return (clean(parts[-1], 100) if parts else "model"), version
 
 
+def named(model: FoundModel, path: str) -> FoundModel:
+    """The model as the one that lies at `path`."""
+    if model.format == "tflite":
+        name, version = clean(path.rpartition("/")[2].removesuffix(_LITE), 100), ""
+    else:
+        name, version = name_of(path)
+    return msgspec.structs.replace(model, path=path, name=name, version=version)
+
+
 def read(path: str, entry: Entry, file: IO[bytes], collector: Collector) -> None:
     """Record the model; a file of that name that is none is recorded with the problem."""
     forward = Forward(file, entry.size)
     if path.endswith(_LITE):
         if forward.read(8)[4:] == b"TFL3":
-            name = path.rpartition("/")[2].removesuffix(_LITE)
-            collector.add_model(FoundModel(path=path, format="tflite", name=clean(name, 100)))
+            collector.add_model(named(FoundModel(path=path, format="tflite", name=""), path))
         return
-    name, version = name_of(path)
-    model = FoundModel(path=path, format="saved_model", name=name, version=version)
+    model = named(FoundModel(path=path, format="saved_model", name=""), path)
     try:
         tags, signatures, tensorflow = saved_model(forward)
     except Malformed as error:
