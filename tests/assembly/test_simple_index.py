@@ -61,6 +61,7 @@ def test_a_json_page_is_read() -> None:
         (b"[" * 100_000, simple_index.JSON),
         (b"\xff", "text/html"),
         (b"", "application/json"),
+        (b'<base href="https://[::1/"><a href="a.whl">a.whl</a>', "text/html"),
     ],
 )
 def test_what_is_no_page_is_not_a_no(body: bytes, kind: str) -> None:

@@ -44,3 +44,17 @@ def test_what_no_image_installs_may_have_ranges(name: str) -> None:
     assert not [
         one for one in check(Source(name, "requirements", "numpy\n"), LintSection()) if one.rule.endswith("unpinned")
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "rule"),
+    [
+        ("--extra-index-url https://[bad/simple", "requirements/extra-index"),
+        ("--index-url http://[bad/simple", "requirements/plain-http"),
+        ("git+https://[bad/x.git", "requirements/git-without-commit"),
+    ],
+)
+def test_addresses_that_are_none_are_judged_all_the_same(line: str, rule: str) -> None:
+    """A bracket that is not closed names no host, so nothing speaks for it."""
+    found = check(Source("requirements.txt", "requirements", f"{line}\nnumpy==1.26.4\n"), LintSection())
+    assert rule in {one.rule for one in found}

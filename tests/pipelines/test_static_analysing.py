@@ -348,6 +348,15 @@ def test_what_is_not_bound_to_bytes(place: Path) -> None:
     assert ("dependencies/no-lock", "medium", "requirements.in") in found(done)
 
 
+def test_an_address_that_is_none_is_no_way_around(place: Path) -> None:
+    """A lock with a bracket that is not closed in an address is judged like others."""
+    bad = "https://[bad"
+    lock = f'[[packages]]\nname = "six"\nversion = "1"\nindex = "{bad}"\nwheels = [{{ url = "{bad}/six.whl" }}]\n'
+    write(place / "project", pylock_dot_toml=lock, requirements_dot_txt=f"--extra-index-url {bad}\nsix\n")
+    done = analyse(place, "--offline", "--format", "json")
+    assert ("dependencies/no-hash", "medium", "pylock.toml") in found(done)
+
+
 def test_a_large_lock_costs_little(place: Path) -> None:
     """The lines of all packages are found in one go, and are those that name them."""
     lock = 'lock-version = "1.0"\n' + "".join(

@@ -222,6 +222,7 @@ def parse(body: bytes, *, url: str, content_type: str) -> tuple[File, ...]:
             base, files = "", msgspec.json.decode(body, type=_JsonPage).files
         else:
             base, files = _from_html(body.decode())
+        start = urljoin(url, base)
     except (AssertionError, ValueError, RecursionError) as error:
         raise NetworkError(
             f"{address.redacted(url)} is no page of a package index: {str(error)[:200]}",
@@ -232,7 +233,6 @@ def parse(body: bytes, *, url: str, content_type: str) -> tuple[File, ...]:
             f"{address.redacted(url)} lists {len(files)} files, of at most {limits.INDEX_FILES}",
             next_step="Ask the owner of the index to remove old releases.",
         )
-    start = urljoin(url, base)
     return tuple(file for found in files if (file := _file(found, start)) is not None)
 
 

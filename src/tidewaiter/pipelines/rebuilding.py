@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -28,7 +27,7 @@ from tidewaiter.assembly.build import Build
 from tidewaiter.assembly.foreign import ImageName
 from tidewaiter.assembly.options import Options
 from tidewaiter.catalog.runs.records import Source
-from tidewaiter.core import clock, durable, limits
+from tidewaiter.core import clock, durable, limits, urls
 from tidewaiter.core import project as projects
 from tidewaiter.core.errors import (
     InputError,
@@ -366,7 +365,7 @@ def _empty_home(settings: Settings, said: Said, given: str) -> Iterator[Settings
 
 def _host(source: str) -> frozenset[str]:
     """The host of a repository, in a set; an empty one when it has none."""
-    host = urlsplit(source).netloc.rpartition("@")[2].lower()
+    host = urls.split(source).netloc.rpartition("@")[2].lower()
     return frozenset({host}) if host else frozenset()
 
 

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 from packaging.utils import canonicalize_name
 
+from tidewaiter.core import urls
 from tidewaiter.lint.finding import Found
 from tidewaiter.lint.requirement import FOR_DEVELOPERS, TOOLS, is_pinned, newest, source_build
 from tidewaiter.lint.requirements.parse import Line, RequirementsFile
@@ -168,7 +168,7 @@ def extra_index(file: RequirementsFile) -> Iterator[Found]:
     version is installed instead (dependency confusion). Hashes, or one index that passes PyPI on, rule that out.
     """
     for line in file.lines:
-        host = urlsplit(line.value).hostname or ""
+        host = urls.split(line.value).hostname or ""
         if line.option != "--extra-index-url" or file.hashed or "$" in line.value or _PUBLIC.search(host):
             continue
         yield Found(
@@ -186,7 +186,7 @@ def plain_http(file: RequirementsFile) -> Iterator[Found]:
     """
     for line in file.lines:
         address = line.value if line.option or line.requirement is None else str(line.requirement.url or "")
-        host = urlsplit(address.removeprefix("git+")).hostname if "://" in address else None
+        host = urls.split(address.removeprefix("git+")).hostname if "://" in address else None
         plain = address.removeprefix("git+").startswith("http://") and host not in _LOCAL and not line.hashed
         trusted = line.option == "--trusted-host" and address.partition(":")[0] not in _LOCAL
         if plain or trusted:
@@ -207,7 +207,7 @@ def git_without_commit(file: RequirementsFile) -> Iterator[Found]:
         address = line.value if line.requirement is None else str(line.requirement.url or "")
         if not address.startswith("git+") or "$" in address or line.option not in {"", "-e", "--editable"}:
             continue
-        path = urlsplit(address.removeprefix("git+").partition("#")[0]).path
+        path = urls.split(address.removeprefix("git+").partition("#")[0]).path
         revision = path.rpartition("@")[2] if "@" in path else ""
         if not revision or _BRANCH.fullmatch(revision):
             yield Found(

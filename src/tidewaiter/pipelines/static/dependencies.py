@@ -13,14 +13,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
 
 from tidewaiter.assembly import simple_index
 from tidewaiter.assembly.python_lock import normalised
 from tidewaiter.assembly.simple_index import Index
-from tidewaiter.core import limits
+from tidewaiter.core import limits, urls
 from tidewaiter.core.project import Project
 from tidewaiter.core.settings import Settings
 from tidewaiter.lint.requirements import parse
@@ -44,7 +43,7 @@ class _File(msgspec.Struct):
 
     @property
     def filename(self) -> str:
-        return self.name or urlsplit(self.url).path.rpartition("/")[2] or self.path.rpartition("/")[2]
+        return self.name or urls.split(self.url).path.rpartition("/")[2] or self.path.rpartition("/")[2]
 
 
 class _Vcs(msgspec.Struct, rename="kebab"):
@@ -231,7 +230,7 @@ def _finding(rule: str, severity: Severity, place: tuple[str, int], message: str
 
 
 def _origin(url: str) -> str:
-    return (urlsplit(url).netloc.rpartition("@")[2]).lower()
+    return (urls.split(url).netloc.rpartition("@")[2]).lower()
 
 
 class _Private:
