@@ -10,6 +10,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from tidewaiter.assembly.bytecode import Interpreter, bytecode_path
 from tidewaiter.assembly.bytecode_compiler import compile_source, stable_dumps
 from tidewaiter.assembly.bytecode_processes import Compiler, compile_tree
 from tidewaiter.core import limits
-from tidewaiter.core.errors import DeadlineError, InputError, MissingToolError, UndeterminedError
+from tidewaiter.core.errors import DeadlineError, InputError, IntegrityError, MissingToolError, UndeterminedError
 
 SOURCE = b'''
 """A module that uses every kind of constant."""
@@ -394,3 +395,40 @@ def test_a_program_for_another_processor_is_named_with_the_way_out(tmp_path: Pat
         compile_tree(foreign, [("/x.py", b"")], threads=1)
     assert "for arm64" in caught.value.next_step
     assert "--no-bytecode" in caught.value.next_step
+
+
+def test_files_that_cannot_be_had_are_said_to_everybody(interpreter: Interpreter) -> None:
+    """Whoever asks second hears why, too."""
+
+    def missing() -> None:
+        raise IntegrityError("a package has other bytes", next_step="Fetch it again.")
+
+    broken = msgspec.structs.replace(interpreter, prepare=missing)
+    with Compiler(broken, processes=1) as compiler:
+        for _ in range(2):
+            with pytest.raises(IntegrityError, match="other bytes"):
+                compiler.compile([("/a.py", b"x = 1\n")], lambda *_: None)
+
+
+def test_an_interpreter_that_is_replaced_while_it_starts_answers_nothing(
+    interpreter: Interpreter, tmp_path: Path
+) -> None:
+    """Damaged files are unpacked again: what was started of them is ended, and another one asked."""
+    root = write_rootfs(tmp_path / "root").rootfs
+    started: list[bool] = []
+
+    def unpack() -> None:
+        if not started:
+            started.append(True)
+            root.rename(tmp_path / "old")
+            write_rootfs(root)
+
+    renewed = msgspec.structs.replace(interpreter, rootfs=root, prepare=unpack)
+    found: dict[str, bytes] = {}
+    with Compiler(renewed, processes=2) as compiler:
+        compiler.compile([("/a.py", b"x = 1\n")], found.__setitem__)
+        (child, _) = compiler._children
+        mapped = Path(f"/proc/{child._process.pid}/maps").read_text()
+    assert str(tmp_path / "old") not in mapped
+    assert str(root) in mapped
+    assert list(found) == ["/a.py"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -199,6 +200,27 @@ def test_failures_are_told_apart(tmp_path: Path, buildah: dict[str, str], shell:
         project = _project(project, f"FROM {name}\n")
         failed = _build(tmp_path / "home", project, **extra)
         assert (failed.code, json.loads(failed.out)["error"]["code"]) == (3, "network"), failed.out
+
+
+def test_a_project_that_moves_while_the_builder_works_is_an_error(
+    tmp_path: Path, buildah: dict[str, str], shell: str
+) -> None:
+    """The builder may have read either commit, so the image gets the name of neither."""
+    project = _project(tmp_path / "project", f"FROM {shell}\nCOPY note /note\n", note="first\n")
+    real, folder = shutil.which("buildah"), tmp_path / "bin"
+    folder.mkdir()
+    wrapper = folder / "buildah"
+    wrapper.write_text(
+        f"#!/bin/sh\ncase \" $* \" in *' build '*|*' bud '*) git -C {project} -c user.name=a -c user.email=a@b.c"
+        f' commit -q --allow-empty -m moved ;; esac\nexec {real} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    extra = buildah | {"TIDEWAITER_PLAIN_HTTP": shell.partition("/")[0], "PATH": f"{folder}:{os.environ['PATH']}"}
+    moved = _build(tmp_path / "home", project, **extra)
+    assert (moved.code, json.loads(moved.out)["error"]["code"]) == (2, "integrity"), moved.out + moved.err
+    assert "changed while it was read" in moved.out
+    wrapper.unlink()
+    assert _build(tmp_path / "home", project, **extra).code == 0
 
 
 def test_dockerfile_behind_a_link_is_refused(tmp_path: Path, buildah: dict[str, str]) -> None:

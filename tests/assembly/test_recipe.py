@@ -133,8 +133,15 @@ def test_what_a_recipe_was_read_as_is_known_the_next_time(tmp_path: Path, monkey
     def forbidden(*_: object) -> None:
         raise AssertionError("the document is read again")
 
-    monkeypatch.setattr(recipe, "_toml", forbidden)
+    with monkeypatch.context() as patched:
+        patched.setattr(recipe, "_toml", forbidden)
+        assert recipe.load("little", own=tmp_path, known=memory) == changed
+    # What cannot be remembered is read.
+    for note in list(memory.iterdir()):
+        note.unlink()
+        note.mkdir()
     assert recipe.load("little", own=tmp_path, known=memory) == changed
+    assert recipe.load("little", own=tmp_path, known=tmp_path / "little.toml") == changed
 
 
 def test_a_snapshot_is_a_time_or_an_address() -> None:

@@ -165,6 +165,31 @@ def test_repository_configuration_runs_nothing(repository: project.Project) -> N
     assert not marker.exists()
 
 
+def test_no_program_of_the_repository_checks_a_signature(repository: project.Project) -> None:
+    """A signed commit, and a program of the repository's choice that is to look at it."""
+    folder = repository.directory
+    marker, program = folder / "started", folder / ".git" / "gpg"
+    program.write_text(f"#!/bin/sh\ntouch {marker}\n")
+    program.chmod(0o755)
+    git(folder, "config", "gpg.program", str(program))
+    git(folder, "config", "log.showSignature", "true")
+    content = subprocess.check_output(["git", "-C", str(folder), "cat-file", "commit", "HEAD"], text=True)
+    head, _, message = content.partition("\n\n")
+    signed = f"{head}\ngpgsig -----BEGIN PGP SIGNATURE-----\n \n x\n -----END PGP SIGNATURE-----\n\n{message}"
+    made = subprocess.run(
+        ["git", "-C", str(folder), "hash-object", "-t", "commit", "-w", "--stdin"],
+        input=signed,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    git(folder, "reset", "-q", made.stdout.strip())
+    assert not source.read(repository).dirty
+    assert not marker.exists()
+    subprocess.run(["git", "-C", str(folder), "log", "-1"], capture_output=True, check=True)
+    assert marker.exists()
+
+
 def test_what_git_was_told_to_overlook_is_dirty(repository: project.Project) -> None:
     """Assumed-unchanged files, ignored modes and missing sparse files differ from the commit all the same."""
     folder = repository.directory
@@ -231,6 +256,48 @@ def test_submodules_count_to_the_byte(repository: project.Project, tmp_path_fact
     (folder / "src/lib/a.log").unlink()
     git(folder, "config", "submodule.src/lib.ignore", "all")
     (folder / "src/lib/lib.py").write_text("print(4)\n")
+    assert source.read(repository).dirty
+
+
+def test_a_submodule_that_moves_on_is_seen(
+    repository: project.Project, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Its own index is that of its new commit by then; the commit of the project names the old one."""
+    folder, other = repository.directory, tmp_path_factory.mktemp("other")
+    git(other, "init", "-q")
+    for number in ("first", "second"):
+        (other / "lib.py").write_text(f"print({number!r})\n")
+        git(other, "add", "-A")
+        git(other, "commit", "-q", "-m", number)
+    git(folder, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(other), "src/lib")
+    git(folder, "commit", "-q", "-m", "second")
+    with source.reading(repository) as first:
+        assert not first().dirty
+    git(folder / "src/lib", "checkout", "-q", "HEAD~1")
+    with source.reading(repository, first) as again:
+        assert again().dirty
+
+
+def test_what_git_says_of_two_commits_is_no_answer(repository: project.Project) -> None:
+    """Its commands run at the same time; a branch that moves back in between must not name the newer files."""
+    folder = repository.directory
+    (folder / "src/main.py").write_text("print(2)\n")
+    git(folder, "commit", "-q", "-a", "-m", "second")
+    with source.reading(repository) as first:
+        assert not first().dirty
+    names = source._asked(repository)
+    status, listed = source._ask(folder, (*source._STATUS, "--", *names), (*source._STAGED, "--", *names))
+    git(folder, "reset", "-q", "--soft", "HEAD~1")
+    rest = source._ask(
+        folder,
+        ("log", "-1", "--format=%H %ct %an", "HEAD"),
+        ("rev-parse", "--show-prefix", "--symbolic-full-name", "HEAD"),
+        ("config", "--get", "remote.origin.url"),
+    )
+    with pytest.raises(IntegrityError, match="changed while it was read"):
+        source._source(repository, [status, rest[0], listed, *rest[1:]])
+    with source.reading(repository, first) as again:
+        assert again().commit != first().commit
     assert source.read(repository).dirty
 
 

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from tidewaiter.assembly.debian.tree import Item
     from tidewaiter.transport.client import Client
 
+_STAMP = "2 "
+"""What stamps begin with; another number when they say something else."""
+
 Connect = Callable[[], "Client"]
 """Gives the HTTP client; asked for when something has to be fetched."""
 
@@ -156,7 +159,7 @@ class _Builder:
             stamp = root.with_name(f"{root.name}.stamp")
             with durable.exclusive(root.with_name(f"{root.name}.lock")):
                 if not _unchanged(root, stamp):
-                    if root.exists():
+                    if _is_stamped(stamp):
                         self._progress.note("the unpacked base in the cache is damaged and is unpacked again")
                     self._unpack(root)
                     durable.write_atomically(stamp, _stamp(root).encode())
@@ -249,7 +252,7 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _stamp(root: Path) -> str:
-    """Digest of path, size, time and inode of everything below `root`.
+    """Digest of path, permissions, size, time and inode of everything below `root`.
 
     Below `usr/share`, where most files are, time zones and licences, paths alone count.
     """
@@ -268,16 +271,25 @@ def _stamp(root: Path) -> str:
                     rows.append(f"{entry.path}\n")
                 else:
                     status = entry.stat(follow_symlinks=False)
-                    rows.append(f"{entry.path}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}\n")
+                    said = (status.st_mode, status.st_size, status.st_mtime_ns, status.st_ino)
+                    rows.append(f"{entry.path}\0{said}\n")
         found.update(os.fsencode("".join(rows)))
         todo += reversed(folders)
-    return found.hexdigest()
+    return _STAMP + found.hexdigest()
 
 
 def _unchanged(root: Path, stamp: Path) -> bool:
     try:
-        return root.is_dir() and stamp.read_text() == _stamp(root)
-    except FileNotFoundError:
+        return root.is_dir() and stamp.read_bytes() == _stamp(root).encode()
+    except OSError:
+        return False
+
+
+def _is_stamped(stamp: Path) -> bool:
+    """Whether this version has stamped what it unpacked, and not an older one that knew less."""
+    try:
+        return stamp.read_bytes().startswith(_STAMP.encode())
+    except OSError:
         return False
 
 

@@ -26,7 +26,6 @@ from tidewaiter.assembly.python_lock import PythonLock
 from tidewaiter.assembly.source import Look, Source
 from tidewaiter.core import clock, limits
 from tidewaiter.core import project as projects
-from tidewaiter.core.errors import IntegrityError
 from tidewaiter.core.progress import Progress
 from tidewaiter.core.project import Project
 from tidewaiter.core.settings import Settings
@@ -111,6 +110,9 @@ def build(bench: Bench, project: Project, *, wanted: Options = options.DEFAULT, 
         layers = _with_content(bench, project, below, layers, content=content, wanted=wanted)
         if project.file.build is None:
             found = _unmoved(project, before, again())
+    if project.file.build is not None:
+        with source.reading(project, look) as last:
+            found = _unmoved(project, found, last())
     if found.dirty:
         _advise(project, content.models, bench.progress)
 
@@ -154,16 +156,10 @@ def _collect(project: Project, progress: Progress) -> _Content:
     return _Content(files, package, models.collect(project, progress))
 
 
-def _moved(project: Project) -> IntegrityError:
-    return IntegrityError(
-        f"{project.directory} changed while it was read", next_step="Let the checkout finish, then build again."
-    )
-
-
 def _require_same(project: Project) -> None:
     """Raise `IntegrityError` when the project file is another one by now."""
     if projects.load(project.directory).file != project.file:
-        raise _moved(project)
+        raise source.moved(project.directory)
 
 
 def _unmoved(project: Project, before: Source, after: Source) -> Source:
@@ -172,7 +168,7 @@ def _unmoved(project: Project, before: Source, after: Source) -> Source:
     What differed from the commit before or after the reading counts as different.
     """
     if after.commit != before.commit:
-        raise _moved(project)
+        raise source.moved(project.directory)
     return msgspec.structs.replace(after, dirty=before.dirty or after.dirty)
 
 

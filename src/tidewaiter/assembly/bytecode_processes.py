@@ -420,8 +420,8 @@ class Compiler:
                 self._started = True
 
     def _start_children(self) -> None:
-        self._watchdog.start()
         self._children = self._checked_early() or self._spawned()
+        self._watchdog.start()
         for child in self._children:
             child.greet(self._interpreter)
             self._idle.put(child)

@@ -1,6 +1,7 @@
 """What a recipe or a lock was read as, kept in the cache: to read TOML and check it takes longer than a look there."""
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -8,6 +9,7 @@ import msgspec
 
 import tidewaiter
 from tidewaiter.core import durable
+from tidewaiter.core.errors import StorageError
 
 _Read = TypeVar("_Read")
 
@@ -21,7 +23,7 @@ def recall(path: Path, kind: type[_Read]) -> _Read | None:
     """What is remembered at `path`, when it is there and undamaged."""
     try:
         check, _, said = path.read_bytes().partition(b"\n")
-    except FileNotFoundError:
+    except OSError:
         return None
     if check != hashlib.sha256(said).hexdigest().encode():
         return None
@@ -32,6 +34,7 @@ def recall(path: Path, kind: type[_Read]) -> _Read | None:
 
 
 def remember(path: Path, read: object) -> None:
-    """Keep `read` at `path`; raises `StorageError`."""
+    """Keep `read` at `path`, unless the disk refuses: it can be read again."""
     said = msgspec.json.encode(read)
-    durable.write_atomically(path, hashlib.sha256(said).hexdigest().encode() + b"\n" + said, synced=False)
+    with suppress(StorageError):
+        durable.write_atomically(path, hashlib.sha256(said).hexdigest().encode() + b"\n" + said, synced=False)

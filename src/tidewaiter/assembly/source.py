@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from tidewaiter.core import limits, settings
-from tidewaiter.core.errors import DeadlineError, InputError, MissingToolError, ProjectError
+from tidewaiter.core.errors import DeadlineError, InputError, IntegrityError, MissingToolError, ProjectError
 from tidewaiter.core.project import Project
 
 _SECONDS = 60
@@ -22,9 +22,17 @@ _CHUNK = 1 << 20
 _SUBMODULE = "160000"
 _STAGED = ("ls-files", "-z", "--stage")
 _BRANCHES = "refs/heads/"
-_STATUS = ("status", "--porcelain=v1", "-z", "--ignore-submodules=none")
+_STATUS = (
+    *("status", "--porcelain=v2", "--branch", "--no-ahead-behind", "-z"),
+    *("--ignore-submodules=none", "--no-renames"),
+)
+_BEFORE_PATH = {"1": 8, "u": 10, "?": 1}
+"""Words before the path in a line of `_STATUS`, by its kind."""
 # A repository's own configuration must not run programs of its choice.
-_SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.untrackedCache=false")
+_SAFE = (
+    *("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.untrackedCache=false"),
+    *("-c", "log.showSignature=false"),
+)
 # A path of the project file means that path, never a pattern; a commit is the one that its ID hashes.
 _LITERAL = {"GIT_LITERAL_PATHSPECS": "1", "GIT_NO_REPLACE_OBJECTS": "1", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
 IGNORED_NAMES = frozenset({".git", "__pycache__", ".DS_Store"})
@@ -277,7 +285,7 @@ def _context_held(project: Project, context: str, algorithm: str) -> _Held:
 
     Nothing else reaches the builder, so untracked files do not count.
     """
-    if _git(project.directory, *_STATUS, "--untracked-files=no", "--", context):
+    if _changed(_git(project.directory, *_STATUS, "--untracked-files=no", "--", context)):
         return _DIFFERS
     listed = _git(project.directory, *_STAGED, "--", context)
     files = {project.directory / path: known for path, known in tracked(project, [context], listed).items()}
@@ -300,6 +308,21 @@ def _files_held(files: Mapping[Path, tuple[str, str]], algorithm: str, *, submod
     return _Held(submodules=submodules, lfs=lfs)
 
 
+def _at(status: str) -> str:
+    """The commit that `_STATUS` compared with; empty when there is none."""
+    return next((one.rpartition(" ")[2] for one in status.split("\0") if one.startswith("# branch.oid ")), "")
+
+
+def _changed(status: str) -> list[str]:
+    """Paths that `_STATUS` lists, from the root of the repository."""
+    found = []
+    for record in status.split("\0"):
+        kind, _, _ = record.partition(" ")
+        if record and kind != "#":
+            found.append(record.split(" ", _BEFORE_PATH.get(kind, 0))[-1])
+    return found
+
+
 def _asked(project: Project) -> list[str]:
     """What Git is asked about: everything that the image depends on."""
     return [str(path.relative_to(project.directory)) for path in _inputs(project)] + _folders(project)
@@ -314,7 +337,7 @@ def _held(project: Project, commit: str, names: Sequence[str], status: str, list
     ignored modes, ignored files of submodules), and takes a file for unchanged that a filter or another line
     ending made differ, so that one commit would give two images.
     """
-    if any(not set(Path(record[3:]).parts) & IGNORED_NAMES for record in status.split("\0") if record):
+    if any(not set(Path(path).parts) & IGNORED_NAMES for path in _changed(status)):
         return _DIFFERS
     folders = (path for name in _folders(project) for path in walk(project.directory / name))
     here = {path for path in (*_inputs(project), *folders) if path.is_symlink() or path.exists()}
@@ -359,6 +382,13 @@ def _require_repository(directory: Path) -> None:
         ) from error
 
 
+def moved(directory: Path) -> IntegrityError:
+    """The project was not one commit for long enough."""
+    return IntegrityError(
+        f"{directory} changed while it was read", next_step="Let the checkout finish, then build again."
+    )
+
+
 def read(project: Project) -> Source:
     """The commit that `project` is at; errors as in `reading`."""
     with reading(project) as found:
@@ -399,16 +429,16 @@ class Look:
             if self._first is None:
                 self.listed, self._source = answers[2].text, _source(self._project, answers)
             else:
-                self.listed, self._source = self._first.listed, self._again(self._first, answers[0].first)
+                self.listed, self._source = self._first.listed, self._again(self._first, answers[0].required)
         except BaseException as error:  # noqa: BLE001  # raised where the answer is waited for
             self._failed = error
 
-    def _again(self, first: "Look", commit: str) -> Source:
+    def _again(self, first: "Look", status: str) -> Source:
         """What was found first, with the commit as it is now, and the files as they lie beside what that held."""
-        before = first()
+        before, commit = first(), _at(status)
         if before.dirty or commit != before.commit:
             return msgspec.structs.replace(before, commit=commit)
-        held = _held(self._project, commit, self.names, "", first.listed)
+        held = _held(self._project, commit, self.names, status, first.listed)
         return msgspec.structs.replace(before, dirty=held.dirty, submodules=held.submodules, lfs=held.lfs)
 
 
@@ -417,17 +447,18 @@ def reading(project: Project, first: Look | None = None) -> Iterator[Look]:
     """Ask Git which commit `project` is at, while the block does something else; what is yielded waits for the answer.
 
     Files are compared as soon as Git has answered, whenever that is waited for.
-    After a `first` look Git says only which commit it is by now: what that holds does not change.
+    After a `first` look Git says only which commit it is by now, and what differs from it; files are compared with what
+    the index held then.
 
     Raises:
         ProjectError: the folder is in no Git repository, or the repository has no commit.
+        IntegrityError: it came to another commit while Git was asked.
     """
     names = _asked(project) if first is None else first.names
-    commands: list[Sequence[str]] = [("rev-parse", "--verify", "--quiet", "HEAD")]
+    commands: list[Sequence[str]] = [(*_STATUS, "--", *names)]
     if first is None:
-        commands = [
+        commands += [
             ("log", "-1", "--format=%H %ct %an", "HEAD"),
-            (*_STATUS, "--", *names),
             (*_STAGED, "--", *names),
             ("rev-parse", "--show-prefix", "--symbolic-full-name", "HEAD"),
             ("config", "--get", "remote.origin.url"),
@@ -446,7 +477,7 @@ def reading(project: Project, first: Look | None = None) -> Iterator[Look]:
 def _source(project: Project, answers: Sequence[_Answer]) -> Source:
     """What Git's answers to the questions of a first look say, beside the files as they lie there now."""
     directory = project.directory
-    head, status, listed, place, remote = answers
+    status, head, listed, place, remote = answers
     commit, committed, author = (*head.first.split(" ", 2), "", "")[:3]
     if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit):
         _require_repository(directory)
@@ -454,6 +485,8 @@ def _source(project: Project, answers: Sequence[_Answer]) -> Source:
             f"the Git repository of {directory} has no commit yet",
             next_step="Commit the project, then build again.",
         )
+    if not status.refused and _at(status.text) != commit:
+        raise moved(directory)
     try:
         held = _held(project, commit, _asked(project), status.required, listed.required)
     except subprocess.CalledProcessError:

@@ -44,13 +44,14 @@ def holding(path: Path) -> Iterator[None]:
         yield
         return
     try:
+        file = _identity(path)
         connection = opened(path)
-    except sqlite3.Error:
+    except (OSError, sqlite3.Error):
         yield  # whoever asks next finds out why
         return
     with closing(connection):
         try:
-            _held[place] = _Held(connection, _identity(path))
+            _held[place] = _Held(connection, file)
             yield
         finally:
             _held.pop(place, None)
