@@ -55,6 +55,28 @@ def test_namespaces_with_and_without_their_cluster(cluster: str, namespace: str,
     assert SAID.of_namespace(cluster, namespace) == environment
 
 
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        ("ghcr.io/corp/**", "GHCR.IO/corp/app"),
+        ("ghcr.io/corp/**", "ghcr.io:443/corp/app"),
+        ("GHCR.io:443/corp/**", "ghcr.io/corp/app"),
+        ("registry/**", "registry:80/corp/app"),
+        ("localhost:5000/corp/**", "LOCALHOST:5000/corp/app"),
+        ("docker.io/corp/**", "Index.Docker.io/corp/app"),
+        ("docker.io/corp/**", "registry-1.docker.io:443/corp/app"),
+        ("index.docker.io/corp/**", "docker.io/corp/app"),
+    ],
+)
+def test_another_spelling_of_a_host_is_no_way_around(pattern: str, name: str) -> None:
+    """Case and the default port do not count, and Docker Hub has one name; another port is another registry."""
+    said = Environments((EnvironmentTable("production", (pattern,), ()),), "research")
+    assert said.of_repository(name) == "production"
+    assert said.of_repository(name.replace("/corp", ":5001/corp", 1) if ":" not in name else "x:5001/corp/app") == (
+        "research"
+    )
+
+
 def test_nothing_said_is_no_environment() -> None:
     """Without tables and default nobody is held to anything."""
     assert NOTHING_SAID.of_repository("a") is None

@@ -21,6 +21,7 @@ _HOST = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
     r"|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?"
 )
+_DOCKER_HUB = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 _LAYOUT_NAME = r"[A-Za-z0-9_]+(?:(?:[-.:@+/]|--+)[A-Za-z0-9_]+)*"
 _NEXT = "Write HOST/REPO:TAG, store:NAME:TAG, oci:PATH:TAG, oci-archive:FILE or docker-archive:FILE."
 
@@ -137,16 +138,20 @@ def is_host(first: str) -> bool:
     return "." in first or ":" in first or first == "localhost" or first.startswith("[")
 
 
+def familiar_host(host: str) -> str:
+    """The one spelling of a registry's host: case does not count, and Docker Hub has several names."""
+    host = host.lower()
+    return "docker.io" if host.removesuffix(":443") in _DOCKER_HUB else host
+
+
 def _registry(text: str) -> RegistryReference:
     name, tag, digest = _split(text)
     first, slash, rest = name.partition("/")
     if not slash or not is_host(first):
         first, rest = "docker.io", name if slash else f"library/{name}"
-    if first in {"index.docker.io", "registry-1.docker.io"}:
-        first = "docker.io"
     if not _HOST.fullmatch(first):
         raise InputError(f"{first[:100]!r} is not a host name", next_step=_NEXT)
-    return RegistryReference(host=first, repository=check_repository(rest), tag=tag, digest=digest)
+    return RegistryReference(host=familiar_host(first), repository=check_repository(rest), tag=tag, digest=digest)
 
 
 def parse_registry(text: str) -> RegistryReference:

@@ -12,7 +12,11 @@ import msgspec
 from tidewaiter.core.environments import ENVIRONMENTS, Environment, strictest
 from tidewaiter.core.errors import RefusedError
 from tidewaiter.core.settings import EnvironmentTable, Settings
+from tidewaiter.oci.reference import familiar_host, is_host
 from tidewaiter.policy.scope import fits_name
+
+_PORTS = (":443", ":80")
+"""What a registry answers at when no port is named."""
 
 
 class Shadowed(msgspec.Struct, frozen=True):
@@ -97,16 +101,26 @@ def require(said: Environments, repository: str, environment: Environment) -> No
         )
 
 
+def _familiar(name: str) -> str:
+    """A name, or a pattern of names, with its host in the one spelling: whoever writes another names the same place."""
+    host, slash, rest = name.partition("/")
+    if not slash or not is_host(host.lower()):
+        return name
+    host = familiar_host(host)
+    return next((host.removesuffix(port) for port in _PORTS if host.endswith(port)), host) + slash + rest
+
+
 def _spellings(name: str) -> Iterator[str]:
     """The name, and without its first part if that may be a host: whichever is stricter counts."""
     yield name
     host, slash, rest = name.partition("/")
-    if slash and (host == "localhost" or "." in host or ":" in host):
+    if slash and is_host(host):
         yield rest
 
 
 def _fits_repository(pattern: str, name: str) -> bool:
-    return any(fits_name(pattern, spelling) for spelling in _spellings(name))
+    pattern = _familiar(pattern)
+    return any(fits_name(pattern, spelling) for spelling in _spellings(_familiar(name)))
 
 
 def _fits_namespace(pattern: str, cluster: str, namespace: str) -> bool:
