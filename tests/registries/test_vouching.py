@@ -276,3 +276,14 @@ def test_layers_that_lie_elsewhere_prove_nothing(tmp_path: Path) -> None:
     assert below.blobs == frozenset()
     assert below.images.keys() == {image.digest, root.digest}
     assert vouching.older(LayoutPlace(layout), [first.digest, digests.of(b"none")]).blobs == frozenset()
+
+
+def test_a_registry_that_lost_what_its_manifest_names_is_mended(yard: Yard) -> None:
+    """The manifest is there under its digest and refused under another tag: everything that it names is asked for."""
+    layout, image = make_image(yard.folder / "from", sizes=(500,) * LAYERS)
+    yard.copy(layout, image)
+    for layer in manifest(layout, image).layers[:2]:
+        lose_link(yard, layer.digest)
+    done = yard.copy(layout, image, tags=("other",))
+    assert (done.sent.blobs, done.skipped.blobs) == (2, LAYERS - 1)
+    assert yard.complete(image)

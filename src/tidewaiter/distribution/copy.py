@@ -4,7 +4,7 @@
 2. Ask the target what it has, but for what the older image under the tag vouches for (`vouching`); take over what lies
    beside it; move only the rest, several blobs at once.
 3. Write the manifests, children first, then the tags. So a name never means something incomplete. A target that refuses
-   them has lost what was vouched for: then it is asked for all of that, and sent what it lacks.
+   them has lost what manifests there name: then it is asked for all of that, and sent what it lacks.
 4. On request do the same for what refers to the image: signatures, SBOMs, attestations. What others attached stays.
 
 Manifests are never written anew: what arrives has the digest that it had. The one exception is what cosign attached
@@ -201,13 +201,16 @@ class _Copy:
         try:
             self._write(plan, written, root.digest, wanted)
         except (NetworkError, NotFoundError) as error:
-            if not vouched or error.code not in _REFUSED:
+            asked = {blob for one in missing for blob in plan.blobs[one]} - {blob.digest for blob in vouched}
+            unasked = {blob for blobs in plan.blobs.values() for blob in blobs} - asked
+            if not unasked or error.code not in _REFUSED:
                 raise
-            # Step 3: it has lost some of what was vouched for.
-            for blob in vouched:
-                del self.outcomes[blob.digest]
-            self._blobs(plan, missing)
-            self._write(plan, written, root.digest, wanted)
+            # Step 3: it has lost some of what manifests there name.
+            for digest in unasked:
+                self.outcomes.pop(digest, None)
+            everything = list(plan.manifests)
+            self._blobs(plan, everything)
+            self._write(plan, everything, root.digest, wanted)
         for blob in vouched:
             self.target.remember(blob.digest)
         self.done.update(plan.manifests)
