@@ -19,6 +19,24 @@ from workplace import EXAMPLE, Done, command, commit, environment, run
 COUNTS = ("sent_bytes", "mounted_bytes", "skipped_bytes", "sent_blobs", "mounted_blobs", "skipped_blobs")
 
 
+PACK = """
+name = "own"
+[[rule]]
+id = "own.entrypoint"
+title = "Is not the one that failed"
+failure = "The image failed."
+why = "It did."
+severity = "low"
+levels = { research = "deny", staging = "deny", production = "deny" }
+"""
+REGO = """package own
+
+import data.tidewaiter.lib
+
+results contains lib.outcome("own.entrypoint", {"it failed"}, "Build another one.")
+"""
+
+
 class Bench:
     """A home, a project of its own, and a registry."""
 
@@ -180,6 +198,26 @@ def test_settings_can_ask_for_more(research: Bench, pattern: str) -> None:
     assert 'environment = "production"' in denied.json["error"]["next"]
     settings.write_text(tables.replace(pattern, "elsewhere/**"))
     research.pushed(f"{research.place}:v1")
+
+
+@pytest.mark.interop
+def test_a_verdict_for_research_that_denies_holds(research: Bench) -> None:
+    """Research needs no verdict; one that says no is obeyed until another image is built."""
+    assert research.run("key", "generate").code == 0
+    made = research.pushed(f"{research.place}:v1")
+    policy = research.home / "denying"
+    policy.mkdir()
+    (policy / "pack.toml").write_text(PACK)
+    (policy / "own.rego").write_text(REGO)
+    research.extra["TIDEWAITER_POLICY"] = str(policy)
+    judged = research.run("check", made["reference"], "--environment", "research")
+    assert judged.code == 1, judged.out + judged.err
+    denied = research.push(f"{research.place}:v2")
+    assert (denied.code, denied.json["error"]["code"]) == (1, "denied")
+    assert "research verdict" in denied.json["error"]["message"]
+    (research.project / "main.py").write_text("print('mended')\n")
+    commit(research.project)
+    research.pushed(f"{research.place}:v2")
 
 
 @pytest.mark.interop

@@ -125,6 +125,17 @@ def knows_build(path: Place, record: BuildRecord, name: str) -> bool:
     return found is not None
 
 
+def was_denied(path: Place, digest: Digest, environment: str) -> bool:
+    """Whether any verdict about the image for that environment was a no; raises `UnansweredError`."""
+    with _reading(path) as connection:
+        found = connection.execute(
+            "SELECT 1 FROM verdict JOIN artifact ON artifact.id = verdict.artifact_id"
+            " WHERE artifact.digest = ? AND verdict.environment = ? AND verdict.verdict = 'deny' LIMIT 1",
+            (digest, environment),
+        ).fetchone()
+    return found is not None
+
+
 # Bases
 
 

@@ -1,12 +1,14 @@
 """Step: an image that was just built, from the store's folder to a registry, as `copy` sends it.
 
-1. Nothing goes to anything but research before a verdict allows it. What counts is the strictest environment that the
-   project says of itself, and that settings say of its name and of the destination.
+1. Nothing goes to anything but research before a verdict allows it, and nothing that one denies. What counts is the
+   strictest environment that the project says of itself, and that settings say of its name and of the destination.
 2. The registry is sent what it lacks: layers, config, manifest, and at last the tag.
 3. The audit log says that the image has left, as after `push`.
 
 Neither SQLAlchemy nor what signs is loaded for an image of research: a person waits for each of these pushes.
 """
+
+from contextlib import suppress
 
 from tidewaiter.assembly.build import Build
 from tidewaiter.catalog import glance
@@ -28,7 +30,7 @@ def hand_over(workshop: Workshop, made: Build, destination: RegistryReference) -
     Whatever comes of it, the build stays recorded and in the store.
 
     Raises:
-        DeniedError: it is not for research only, and no verdict allows it there.
+        DeniedError: it is not for research only, and no verdict allows it there; or the one for research denies it.
         UndeterminedError: the verdict that allowed it is no longer valid.
         NetworkError: the registry could not be reached or refused.
     """
@@ -70,6 +72,11 @@ def _environment_of(settings: Settings, made: Build, destination: RegistryRefere
 def _require_allowed(workshop: Workshop, made: Build, named: RegistryReference) -> None:
     least = _environment_of(workshop.settings, made, named)
     if least == "research":
+        if _denied(workshop, made):
+            raise DeniedError(
+                f"the newest research verdict about {made.reference} is a no",
+                next_step="`tidewaiter policy explain` says why. Change what it names, commit, and build again.",
+            )
         return
     try:
         workshop.catalog.require_cleared(made.name, made.image.digest, made.tag, least=least)
@@ -82,6 +89,13 @@ def _require_allowed(workshop: Workshop, made: Build, named: RegistryReference) 
             f"{made.reference} {named}`: only research takes images that no verdict allowed.",
             code=error.code,
         ) from error
+
+
+def _denied(workshop: Workshop, made: Build) -> bool:
+    with suppress(glance.UnansweredError):
+        if not glance.was_denied(workshop.settings.catalog, made.image.digest, "research"):
+            return False
+    return workshop.catalog.denied(made.image.digest, "research") is not None
 
 
 def _log(workshop: Workshop, made: Build, named: RegistryReference) -> None:
