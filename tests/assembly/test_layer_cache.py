@@ -1,16 +1,21 @@
 """Layers are made once, by one process, and damage is noticed."""
 
+import itertools
 import multiprocessing
 import os
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from isal import isal_zlib
 
 from tidewaiter.assembly.layer_cache import LayerCache
 from tidewaiter.core.errors import StorageError
 from tidewaiter.core.progress import SILENT
+from tidewaiter.oci import compression
+from tidewaiter.oci.compression import UnsteadyError
 from tidewaiter.oci.layer import Entry, LayerInfo, Sink, write_layer
 from tidewaiter.oci.layout import Layout
 
@@ -89,6 +94,44 @@ def test_failure_leaves_nothing(cache: LayerCache) -> None:
 
     with pytest.raises(StorageError):
         cache.obtain(KEY, fail)
+    assert list(cache.store.blobs()) == []
+    assert list(cache.store.ingest.iterdir()) == []
+    assert cache.find(KEY) is None
+
+
+def _unsteady(monkeypatch: pytest.MonkeyPatch, *wrong: int) -> None:
+    """Let the compressor objects that are made as the `wrong`-th (from 0) give other valid deflate data."""
+    made = itertools.count()
+
+    def compressobj(level: int, method: int, wbits: int) -> object:
+        return isal_zlib.compressobj(0 if next(made) in wrong else level, method, wbits)
+
+    stand_in = types.SimpleNamespace(compressobj=compressobj, DEFLATED=isal_zlib.DEFLATED, crc32=isal_zlib.crc32)
+    monkeypatch.setattr(compression, "isal_zlib", stand_in)
+
+
+@pytest.mark.parametrize("wrong", [[0], [1], [1, 2]])
+def test_a_compressor_that_errs_changes_no_digest(
+    cache: LayerCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: list[int]
+) -> None:
+    """As isal now and then gives other bytes for the same input. The layer is made again, and nothing else is kept."""
+    _unsteady(monkeypatch)
+    sound, _ = cache.obtain(KEY, make)
+    other = LayerCache(Layout(tmp_path / "other"), tmp_path / "others", SILENT)
+    other.store.create()
+    _unsteady(monkeypatch, *wrong)
+    assert other.obtain(KEY, make) == (sound, False)
+    assert list(other.store.blobs()) == [sound.digest]
+    assert list(other.store.ingest.iterdir()) == []
+
+
+def test_a_compressor_that_errs_again_and_again_ends_the_build(
+    cache: LayerCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is kept of a layer whose bytes nobody can vouch for."""
+    _unsteady(monkeypatch, 0, 2, 4, 6)
+    with pytest.raises(UnsteadyError, match="in two ways"):
+        cache.obtain(KEY, make)
     assert list(cache.store.blobs()) == []
     assert list(cache.store.ingest.iterdir()) == []
     assert cache.find(KEY) is None

@@ -17,10 +17,13 @@ import msgspec
 
 from tidewaiter.core import durable, limits
 from tidewaiter.core.progress import Progress
+from tidewaiter.oci.compression import UnsteadyError
 from tidewaiter.oci.digest import Digest
 from tidewaiter.oci.layer import LayerInfo, Sink
 from tidewaiter.oci.layout import Layout
 from tidewaiter.oci.manifest import LAYER_GZIP, Descriptor
+
+_ATTEMPTS = 3
 
 
 class _Stamp(msgspec.Struct, frozen=True):
@@ -158,11 +161,24 @@ class LayerCache:
             called, self.before_making = self.before_making, None
             if called is not None:
                 called()
-            with self.store.writer() as writer:
-                info = make(writer)
-                writer.commit(info.digest, size=info.size)
+            info = self._made(make)
             self._save(key, info, None)
             return info, False
+
+    def _made(self, make: Callable[[Sink], LayerInfo]) -> LayerInfo:
+        """The layer, made anew when its compressor was unsteady."""
+        left = _ATTEMPTS
+        while True:
+            left -= 1
+            try:
+                with self.store.writer() as writer:
+                    info = make(writer)
+                    writer.commit(info.digest, size=info.size)
+                    return info
+            except UnsteadyError as error:
+                if not left:
+                    raise
+                self._progress.note(f"a layer is made again: {error.message}")
 
     def made_here(self, digests: Collection[Digest]) -> Iterator[tuple[Key, LayerInfo]]:
         """Keys and layers among `digests` that this home itself made; what others vouched for is not among them."""

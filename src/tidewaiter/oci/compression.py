@@ -12,9 +12,12 @@ from typing import Literal, Protocol
 import isal
 from isal import isal_zlib
 
+from tidewaiter.core.errors import UndeterminedError
+
 Compression = Literal["gzip", "zstd"]
 
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # no name, no time, unknown system
+_GZIP_LEVEL = 1
 _ZSTD_LEVEL = 3
 
 
@@ -25,7 +28,11 @@ def identity(compression: Compression) -> str:
 
         version = ".".join(str(part) for part in zstandard.ZSTD_VERSION)
         return f"zstd {version} level {_ZSTD_LEVEL}"
-    return f"isal {isal.__version__} level 1"
+    return f"isal {isal.__version__} level {_GZIP_LEVEL}"
+
+
+class UnsteadyError(UndeterminedError):
+    """The compressor gave two answers for the same bytes; what was written of the layer is of no use."""
 
 
 class Compressor(Protocol):
@@ -38,18 +45,46 @@ class Compressor(Protocol):
         """What is still to be written after the last block."""
 
 
+class _Deflate:
+    """Raw deflate whose every byte was made twice.
+
+    Rarely, on machines under load, isal misses a match: valid data, but other bytes than the same input gives the next
+    time, and so another digest (docs/concepts/reproducibility.md). Nobody but a second run of it can tell.
+    """
+
+    def __init__(self) -> None:
+        self._first = isal_zlib.compressobj(_GZIP_LEVEL, isal_zlib.DEFLATED, -15)
+        self._second = isal_zlib.compressobj(_GZIP_LEVEL, isal_zlib.DEFLATED, -15)
+
+    def compress(self, data: bytes) -> bytes:
+        return self._same(self._first.compress(data), self._second.compress(data))
+
+    def flush(self) -> bytes:
+        return self._same(self._first.flush(), self._second.flush())
+
+    @staticmethod
+    def _same(packed: bytes, again: bytes) -> bytes:
+        if packed != again:
+            raise UnsteadyError(
+                "isal compressed the same bytes in two ways, so that the layer's digest would be a matter of chance",
+                next_step="Run the command again; if it says so again, test the machine's memory.",
+                code="unsteady_compressor",
+            )
+        return packed
+
+
 class Gzip:
-    """Members of a gzip file."""
+    """Members of a gzip file. `block` and `end` raise `UnsteadyError`."""
 
     def __init__(self) -> None:
         self._crc = 0
         self._size = 0
-        self._deflate: isal_zlib.Compress | None = None
+        self._deflate: _Deflate | None = None
 
     def block(self, data: bytes) -> bytes:
         """Compress `data` into the open member, or into a new one."""
         if self._deflate is None:
-            self._deflate = isal_zlib.compressobj(1, isal_zlib.DEFLATED, -15)
+            self._deflate = _Deflate()
             header = _GZIP_HEADER
         else:
             header = b""
