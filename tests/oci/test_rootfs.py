@@ -85,6 +85,15 @@ def test_a_whiteout_spares_its_own_layer(tmp_path: Path) -> None:
     assert tree(root) == {"a": "new"}
 
 
+def test_a_whiteout_behind_a_link_spares_its_own_layer_too(tmp_path: Path) -> None:
+    """What was written under one name is not taken away under another."""
+    own = Tar().symlink("lib", "usr").file("usr/own", "1").file("lib/other", "2")
+    own.file("usr/.wh..wh..opq").file("lib/.wh.own").file("lib/.wh..wh..opq")
+    root = apply(tmp_path / "root", Tar().file("usr/lower", "3"), own)
+    assert tree(root) == {"lib": "-> usr", "usr": "/", "usr/own": "1", "usr/other": "2"}
+    assert tree(apply(tmp_path / "self", Tar().symlink("a", ".").file("a/.wh..wh..opq"))) == {"a": "-> ."}
+
+
 def test_kinds_replace_each_other(tmp_path: Path) -> None:
     """A folder replaces a file, a file a folder, a file a symlink, without touching the link's target."""
     root = apply(
@@ -113,6 +122,17 @@ def test_a_symlinked_folder_is_followed_inside_the_root(tmp_path: Path) -> None:
         "abs": "-> /usr/lib",
         "up": "-> ../../usr/lib",
     }
+
+
+def test_a_link_that_goes_while_its_folder_is_written_leads_nowhere_any_more(tmp_path: Path) -> None:
+    """What comes next below its name lies in a new folder, whether a whiteout or another entry took the link away."""
+    link = Tar().symlink("a", ".")
+    root = apply(tmp_path / "whiteout", link, Tar().file("a/.wh.a").file("a/b", "1"))
+    assert tree(root) == {"a": "/", "a/b": "1"}
+    root = apply(
+        tmp_path / "replaced", Tar().directory("c").symlink("a", "."), Tar().symlink("a/a", "c").file("a/b", "1")
+    )
+    assert tree(root) == {"a": "-> c", "c": "/", "c/b": "1"}
 
 
 @pytest.mark.parametrize("above", ["../", "../../../../../../../../"])

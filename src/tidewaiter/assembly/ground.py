@@ -135,7 +135,7 @@ class Ground:
 
     def add(self, entries: Sequence[Entry]) -> None:
         """Put one more layer on top. Raises `InputError` when an entry lies below something that is no folder."""
-        written: set[str] = set()  # as the layer names them: its whiteouts spare them
+        written: set[str] = set()  # where they really lie: the layer's own whiteouts spare them
         known: dict[str, str] = {"": ""}  # real folders, which are there, until a link comes or something goes
         for entry in entries:
             folder, _, name = entry.path.rpartition("/")
@@ -145,17 +145,16 @@ class Ground:
             real = known[folder]
             path = f"{real}/{name}" if real else name
             if name.startswith(WHITEOUT_PREFIX):
-                self._whiteout(real, folder, name, written)
+                self._whiteout(real, name, written)
                 known = {"": ""}
                 continue
             old = self._entries.get(path)
             self._put(path, entry, old)
             if entry.kind == "symlink" or (old is not None and old.kind != entry.kind):
                 known = {"": ""}
-            named = entry.path
-            while named and named not in written:
-                written.add(named)
-                named = named.rpartition("/")[0]
+            while path and path not in written:
+                written.add(path)
+                path = path.rpartition("/")[0]
         if len(self._entries) > limits.BASE_ENTRIES:
             raise LimitError(f"the base has over {limits.BASE_ENTRIES} files and folders", next_step=_BROKEN)
 
@@ -190,23 +189,23 @@ class Ground:
             folder, _, name = path.rpartition("/")
             self._children[folder].discard(name)
 
-    def _prune(self, path: str, named: str, written: set[str]) -> None:
+    def _prune(self, path: str, written: set[str]) -> None:
         """Take away what lower layers put at `path`, sparing what this layer has written there already."""
-        if named not in written:
+        if path not in written:
             self._remove(path)
             return
         for name in list(self._children.get(path, ())):
-            self._prune(f"{path}/{name}", f"{named}/{name}", written)
+            self._prune(f"{path}/{name}", written)
 
-    def _whiteout(self, real: str, folder: str, name: str, written: set[str]) -> None:
+    def _whiteout(self, folder: str, name: str, written: set[str]) -> None:
         if name == OPAQUE_WHITEOUT:
-            hidden = list(self._children.get(real, ()))
+            hidden = list(self._children.get(folder, ()))
         elif name.startswith(WHITEOUT_PREFIX * 2):  # aufs' own bookkeeping
             hidden = []
         else:
             hidden = [name.removeprefix(WHITEOUT_PREFIX)]
         for one in hidden:
-            self._prune(f"{real}/{one}" if real else one, f"{folder}/{one}" if folder else one, written)
+            self._prune(f"{folder}/{one}" if folder else one, written)
 
     def copy(self) -> "Ground":
         """The same view, to be built upon."""

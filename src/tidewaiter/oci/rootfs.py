@@ -45,8 +45,10 @@ class _Tree:
     def __init__(self, destination: Path, *, chown: bool) -> None:
         self._root = os.open(destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._chown = chown
-        self._written: set[str] = set()  # paths of the layer being applied and their folders: its whiteouts spare them
-        self._folder: tuple[str, int] | None = None  # the last parent folder, still open
+        # Where what the layer being applied wrote really lies, folders included: its own whiteouts spare it.
+        self._written: set[str] = set()
+        self._folder: tuple[str, int, str] | None = None  # the last parent folder, still open, and where it really lies
+        self._moved = False  # something went since then: a link on the way to it, perhaps
 
     def close(self) -> None:
         self._forget()
@@ -55,19 +57,21 @@ class _Tree:
     # Steps 1 and 2
 
     def _forget(self) -> None:
-        """Close the remembered parent: a link may have changed, so its name may mean another folder now."""
+        """Close the remembered parent."""
+        self._moved = False
         if self._folder is not None:
             os.close(self._folder[1])
             self._folder = None
 
-    def _open(self, path: str, entry: Entry, *, create: bool) -> int:
-        """A handle of the folder `path`, symlinks walked inside the root.
+    def _open(self, path: str, entry: Entry, *, create: bool) -> tuple[int, str]:
+        """A handle of the folder `path`, symlinks walked inside the root, and its path without any.
 
         Raises:
             FileNotFoundError: it is not there, and `create` is not set.
             InputError: the way leads through something that is no folder, is too deep, or never ends.
         """
         handles = [os.dup(self._root)]
+        names: list[str] = []
         left = [part for part in reversed(path.split("/")) if part]
         links = 0
         try:
@@ -76,34 +80,38 @@ class _Tree:
                 if part == ".":
                     continue
                 if part == "..":
-                    if len(handles) > 1:
+                    if names:
                         os.close(handles.pop())
+                        names.pop()
                     continue
                 if len(handles) > limits.FOLDER_DEPTH:
                     raise _refused(entry, f"lies more than {limits.FOLDER_DEPTH} folders deep")
                 handle, target = _enter(handles[-1], part, entry, create=create)
                 if handle is not None:
                     handles.append(handle)
+                    names.append(part)
                     continue
                 links += 1
                 if links > limits.LINKS_FOLLOWED:
                     raise _refused(entry, "lies behind a loop of links")
-                while target.startswith("/") and len(handles) > 1:
+                while target.startswith("/") and names:
                     os.close(handles.pop())
+                    names.pop()
                 left.extend(step for step in reversed(target.split("/")) if step)
-            return handles.pop()
+            return handles.pop(), "/".join(names)
         finally:
             for handle in handles:
                 os.close(handle)
 
-    def _parent(self, entry: Entry) -> tuple[int, str]:
-        """Handle of the folder that `entry` lies in, kept open until another is asked for, and its last name."""
+    def _parent(self, entry: Entry) -> tuple[int, str, str]:
+        """Handle of the folder that `entry` lies in, open until another is asked for, its name and its real path."""
         folder, _, name = entry.path.rpartition("/")
-        if self._folder is None or self._folder[0] != folder:
-            handle = self._open(folder, entry, create=True)
+        if self._folder is None or self._folder[0] != folder or self._moved:
+            handle, real = self._open(folder, entry, create=True)
             self._forget()
-            self._folder = (folder, handle)
-        return self._folder[1], name
+            self._folder = (folder, handle, real)
+        _, handle, real = self._folder
+        return handle, name, f"{real}/{name}" if real else name
 
     # Step 3
 
@@ -115,17 +123,18 @@ class _Tree:
             return
         except (IsADirectoryError, PermissionError):
             shutil.rmtree(name, dir_fd=folder)
+        self._moved = True
 
-    def _whiteout(self, entry: Entry, folder: int, name: str) -> None:
+    def _whiteout(self, entry: Entry, folder: int, name: str, path: str) -> None:
+        prefix = path.removesuffix(name)
         if name == OPAQUE_WHITEOUT:
-            prefix = entry.path.removesuffix(OPAQUE_WHITEOUT)
             for child in os.listdir(folder):
                 self._prune(folder, child, prefix + child)
         elif not name.startswith(WHITEOUT_PREFIX * 2):
             hidden = name.removeprefix(WHITEOUT_PREFIX)
             if hidden in {"", ".", ".."}:
                 raise _refused(entry, "is a whiteout of no name")
-            self._prune(folder, hidden, entry.path.removesuffix(name) + hidden)
+            self._prune(folder, hidden, prefix + hidden)
 
     def _prune(self, folder: int, name: str, path: str) -> None:
         """Remove what lower layers put at `path`, sparing what this layer has written there already."""
@@ -151,9 +160,9 @@ class _Tree:
             if not entry.path:
                 continue
             try:
-                folder, name = self._parent(entry)
+                folder, name, path = self._parent(entry)
                 if name.startswith(WHITEOUT_PREFIX):
-                    self._whiteout(entry, folder, name)
+                    self._whiteout(entry, folder, name, path)
                     continue
                 self._write(entry, file, folder, name)
             except FileNotFoundError as error:
@@ -162,7 +171,7 @@ class _Tree:
                 if error.errno in _IMPOSSIBLE:
                     raise _refused(entry, f"cannot exist: {error.strerror}") from error
                 raise storage_error(error, entry.path) from error
-            self._remember(entry.path)
+            self._remember(path)
         self._forget()
 
     def _remember(self, path: str) -> None:
@@ -228,7 +237,7 @@ class _Tree:
         source_folder, _, source_name = entry.target.rpartition("/")
         if not source_name:
             raise _refused(entry, "is a hard link to the root")
-        source = self._open(source_folder, entry, create=False)
+        source, _ = self._open(source_folder, entry, create=False)
         try:
             if stat.S_ISDIR(os.lstat(source_name, dir_fd=source).st_mode):
                 raise _refused(entry, "is a hard link to a folder")
