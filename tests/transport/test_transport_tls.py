@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from raw_server import speaking
 
 import forward_proxy
 from authority import Authority
@@ -75,6 +76,18 @@ def test_only_the_named_authority_is_believed(tmp_path: Path, start_tls: StartTl
         assert caught.value.code == "network_certificate"
         assert "TIDEWAITER_CA_FILE" in caught.value.next_step
     assert fetch(url, Trust(authorities=authority.certificate)) == b"tide"
+
+
+def test_a_server_without_tls_is_told() -> None:
+    """Who starts a registry beside the desk meets it first."""
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+
+    with speaking(answer) as url, pytest.raises(NetworkError, match="does not seem to speak TLS") as caught:
+        fetch(url.replace("http://", "https://"), Trust())
+    assert "TIDEWAITER_PLAIN_HTTP" in caught.value.next_step
 
 
 def test_a_folder_is_for_its_host_only(tmp_path: Path, start_tls: StartTls) -> None:

@@ -67,9 +67,7 @@ def test_connections_that_say_nothing_are_not_kept(port: int, sent: bytes) -> No
     """Whether they never begin, stop within the headers, or within the body; meanwhile there may be no room."""
     with ExitStack() as stack:
         opened = []
-        for _ in range(
-            4
-        ):  # one by one: were all there when the first is read, all would be turned away
+        for _ in range(4):  # one by one: were all there when the first is read, all would be turned away
             opened.append(stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10)))
             opened[-1].sendall(sent)
             time.sleep(0.1)

@@ -11,6 +11,8 @@ from tidewaiter.transport.failures import ConnectTimedOutError, ExchangeError, P
 
 _CHECK_NETWORK = "Check the network, the proxy variables (HTTPS_PROXY, NO_PROXY) and the host's name, then try again."
 _WANTS_CERTIFICATE = ("CERTIFICATE_REQUIRED", "ALERT_BAD_CERTIFICATE", "ALERT_UNKNOWN_CA", "HANDSHAKE_FAILURE")
+_WITHOUT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
+"""What OpenSSL says of a server that answers a handshake in plain text, by version."""
 
 
 def failed(url: str, error: ExchangeError, method: str = "GET") -> NetworkError:
@@ -27,6 +29,11 @@ def failed(url: str, error: ExchangeError, method: str = "GET") -> NetworkError:
             f"the proxy gives no way to {address.redacted(url)}: {error}",
             next_step="Check HTTPS_PROXY (user and password too), or list the host in NO_PROXY.",
         )
+    return _without_agreement(url, error) or NetworkError(f"{shown} failed: {error}", next_step=_CHECK_NETWORK)
+
+
+def _without_agreement(url: str, error: ExchangeError) -> NetworkError | None:
+    """Why there is no TLS with the host of `url`; None when it is something else that failed."""
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return NetworkError(
             f"the certificate of {address.redacted(url)} is not trusted: {error}",
@@ -39,7 +46,12 @@ def failed(url: str, error: ExchangeError, method: str = "GET") -> NetworkError:
             next_step="Put NAME.cert and NAME.key into the folder of the host below TIDEWAITER_CERTIFICATES.",
             code="network_certificate",
         )
-    return NetworkError(f"{shown} failed: {error}", next_step=_CHECK_NETWORK)
+    if any(word in str(error) for word in _WITHOUT_TLS):
+        return NetworkError(
+            f"{address.redacted(url)} does not seem to speak TLS: {error}",
+            next_step="If it is yours and speaks plain HTTP, name its host, and its port, in TIDEWAITER_PLAIN_HTTP.",
+        )
+    return None
 
 
 def over_limit(url: str, limit: int) -> LimitError:
