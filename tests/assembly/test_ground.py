@@ -3,6 +3,7 @@
 import io
 import os
 import stat
+import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from image_builder import Tar, put_image
+from servers import Tool
 from tidewaiter.assembly.ground import Ground, Listings, listings_of
 from tidewaiter.core import limits
 from tidewaiter.core.errors import InputError, IntegrityError, LimitError
@@ -79,6 +81,46 @@ def test_what_is_listed_is_what_unpacking_gives(layers: list[list[Entry]]) -> No
             what: dict[str, str | int] = {"symlink": entry.target, "directory": entry.mode & 0o1777 | 0o700, "file": 0}
             seen[entry.path] = (entry.kind, what[entry.kind])
         assert seen == _found(root)
+
+
+def _has_whiteouts(layers: list[list[Entry]]) -> bool:
+    return any(".wh." in entry.path for entries in layers for entry in entries)
+
+
+@pytest.mark.interop
+def test_umoci_leaves_the_same_tree(tool: Tool) -> None:
+    """Of images that both take. A whiteout in a folder that is not there makes that folder here, as in containerd."""
+    umoci = tool("umoci")
+    compared = 0
+
+    @settings(max_examples=400, deadline=None)
+    @given(st.lists(st.lists(ENTRIES, max_size=8), min_size=1, max_size=3))
+    def compare(layers: list[list[Entry]]) -> None:
+        nonlocal compared
+        with tempfile.TemporaryDirectory() as text:
+            folder = Path(text)
+            image = put_image(Layout(folder / "layout"), map(_tar, layers), name="x")
+            command = [umoci, "raw", "unpack", "--rootless", "--image", f"{folder}/layout:x", str(folder / "theirs")]
+            if subprocess.run(command, capture_output=True, check=False).returncode:
+                return
+            try:
+                rootfs.unpack_image(image, folder / "ours")
+            except InputError as error:
+                refused = str(error)
+            else:
+                refused = ""
+            if refused:  # umoci ignores a whiteout below a file
+                assert "which is no folder" in refused
+                assert _has_whiteouts(layers)
+                return
+            ours, theirs = _found(folder / "ours"), _found(folder / "theirs")
+            if _has_whiteouts(layers):
+                ours = {path: one for path, one in ours.items() if one[0] != "directory" or path in theirs}
+            assert ours == theirs
+            compared += bool(theirs)
+
+    compare()
+    assert compared > 20
 
 
 def test_paths_are_followed_as_in_a_container() -> None:

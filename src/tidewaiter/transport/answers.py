@@ -29,10 +29,10 @@ def failed(url: str, error: ExchangeError, method: str = "GET") -> NetworkError:
             f"the proxy gives no way to {address.redacted(url)}: {error}",
             next_step="Check HTTPS_PROXY (user and password too), or list the host in NO_PROXY.",
         )
-    return _without_agreement(url, error) or NetworkError(f"{shown} failed: {error}", next_step=_CHECK_NETWORK)
+    return _without_tls(url, error) or NetworkError(f"{shown} failed: {error}", next_step=_CHECK_NETWORK)
 
 
-def _without_agreement(url: str, error: ExchangeError) -> NetworkError | None:
+def _without_tls(url: str, error: ExchangeError) -> NetworkError | None:
     """Why there is no TLS with the host of `url`; None when it is something else that failed."""
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return NetworkError(
@@ -48,8 +48,9 @@ def _without_agreement(url: str, error: ExchangeError) -> NetworkError | None:
         )
     if any(word in str(error) for word in _WITHOUT_TLS):
         return NetworkError(
-            f"{address.redacted(url)} does not seem to speak TLS: {error}",
-            next_step="If it is yours and speaks plain HTTP, name its host, and its port, in TIDEWAITER_PLAIN_HTTP.",
+            f"{address.redacted(url)}, or the proxy before it, does not seem to speak TLS: {error}",
+            next_step="If it is yours and speaks plain HTTP, name its host, and its port, in TIDEWAITER_PLAIN_HTTP. "
+            "A proxy that speaks plain HTTP is named with http://.",
         )
     return None
 
