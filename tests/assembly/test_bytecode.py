@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from little_wheels import VERSION, write_rootfs
 
-from tidewaiter.assembly import bytecode_processes
+from tidewaiter.assembly import bytecode_child
 from tidewaiter.assembly.bytecode import Interpreter, bytecode_path
 from tidewaiter.assembly.bytecode_compiler import compile_source, stable_dumps
 from tidewaiter.assembly.bytecode_processes import Compiler, compile_tree
@@ -102,7 +102,7 @@ _FRESH = (
 )
 def test_bytecode_does_not_depend_on_what_was_interned_before(source: str, earlier: str) -> None:
     """Strings that an earlier source made known to the whole process give the same bytes as new ones."""
-    folder = str(Path(bytecode_processes.__file__).parent)
+    folder = str(Path(bytecode_child.__file__).parent)
     outputs = {
         subprocess.run([sys.executable, "-c", _FRESH, folder, source, before], capture_output=True, check=True).stdout
         for before in ("", earlier)
@@ -162,7 +162,7 @@ def test_hash_seeds_do_not_change_bytecode() -> None:
     )
     outputs = {
         subprocess.run(
-            [sys.executable, "-c", program, str(Path(bytecode_processes.__file__).parent)],
+            [sys.executable, "-c", program, str(Path(bytecode_child.__file__).parent)],
             input=SOURCE,
             capture_output=True,
             check=True,
@@ -201,7 +201,7 @@ def test_syntax_warnings_are_silent(interpreter: Interpreter, capfd: pytest.Capt
     source = b"x = 1 is 1\ny = '\\d'\n"
     frames = [b"/x.py", source]
     request = (1).to_bytes(4, "little") + b"".join(len(one).to_bytes(4, "little") + one for one in frames)
-    script = Path(bytecode_processes.__file__).with_name("bytecode_compiler.py")
+    script = Path(bytecode_child.__file__).with_name("bytecode_compiler.py")
     done = subprocess.run(
         [sys.executable, "-I", "-S", script], input=request, capture_output=True, check=True, env={}, timeout=60
     )
@@ -243,7 +243,7 @@ def test_an_interpreter_that_does_not_start_in_time_is_given_up(
 ) -> None:
     """A start that hangs ends with the same deadline, and is not mistaken for a wrong machine."""
     command = ["sleep", "60"]
-    monkeypatch.setattr(bytecode_processes, "_command", lambda _: command)
+    monkeypatch.setattr(bytecode_child, "_command", lambda _: command)
     monkeypatch.setattr(limits, "BYTECODE_FILE_SECONDS", 0.3)
     with pytest.raises(DeadlineError, match="did not start"):
         compile_tree(interpreter, [("/x.py", b"")], threads=1)
@@ -363,8 +363,8 @@ def test_a_library_of_this_machine_is_refused(
     (tmp_path / "root/usr/bin").mkdir(parents=True)
     for name in ("usr/lib", "lib64", f"usr/bin/python{VERSION}"):
         (tmp_path / "root" / name).symlink_to(interpreter.rootfs / name)
-    command = bytecode_processes._command(interpreter)
-    monkeypatch.setattr(bytecode_processes, "_command", lambda _: command)
+    command = bytecode_child._command(interpreter)
+    monkeypatch.setattr(bytecode_child, "_command", lambda _: command)
     with pytest.raises(MissingToolError, match="from this machine"):
         compile_tree(strange, [("/x.py", b"")], threads=1)
 
@@ -375,10 +375,10 @@ def test_symlinks_never_lead_out_of_the_root(tmp_path: Path) -> None:
     (tmp_path / "lib").symlink_to("/usr/lib")
     (tmp_path / "usr/lib/up").symlink_to("../../../../../usr")
     (tmp_path / "circle").symlink_to("circle")
-    assert bytecode_processes._inside(tmp_path, "lib/x") == tmp_path / "usr/lib/x"
-    assert bytecode_processes._inside(tmp_path, "/lib/up/lib/x") == tmp_path / "usr/lib/x"
+    assert bytecode_child._inside(tmp_path, "lib/x") == tmp_path / "usr/lib/x"
+    assert bytecode_child._inside(tmp_path, "/lib/up/lib/x") == tmp_path / "usr/lib/x"
     with pytest.raises(InputError, match="symlinks"):
-        bytecode_processes._inside(tmp_path, "circle")
+        bytecode_child._inside(tmp_path, "circle")
 
 
 def test_a_program_for_another_processor_is_named_with_the_way_out(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The interpreter of an image, and where the bytecode lies that it makes: by itself, and by nothing else.
 
-`bytecode_processes` starts it.
+`bytecode_child` starts it, `bytecode_processes` shares sources among several.
 """
 
 import posixpath

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from tidewaiter.assembly import bytecode_processes, execution, libraries
+from tidewaiter.assembly import bytecode_child, execution, libraries
 from tidewaiter.assembly.bytecode import Interpreter, bytecode_path
 from tidewaiter.assembly.foundation import Foundation, stacked
 from tidewaiter.assembly.ground import Ground
@@ -66,7 +66,7 @@ def _program(image: UnpackedImage, config: RunConfig, version: str, name: str) -
 
 def _site(interpreter: Interpreter, name: str) -> str:
     """Step 2: folder of installed modules, relative to the root."""
-    line = bytecode_processes.sandboxed(interpreter, ["-I", "-B"], _ASKER)
+    line = bytecode_child.sandboxed(interpreter, ["-I", "-B"], _ASKER)
     try:
         done = subprocess.run(
             line, check=False, capture_output=True, timeout=_SECONDS, env=settings.tool_environment(), cwd="/"
